@@ -1,0 +1,1 @@
+//! The pure session of a ringkv client: routing, coalescing, windows, retries.

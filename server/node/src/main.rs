@@ -1,0 +1,2 @@
+//! The ringkv server.
+fn main() {}

@@ -1,0 +1,100 @@
+//! What can go wrong, with what a person needs to act.
+
+use std::sync::Arc;
+
+/// The disk refused or failed.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum DiskError {
+    /// No such file.
+    #[error("{path}: not found")]
+    NotFound {
+        /// The path, relative to the disk's root.
+        path: String,
+    },
+    /// No space left.
+    #[error("{path}: no space left on the disk")]
+    NoSpace {
+        /// The path.
+        path: String,
+    },
+    /// Fewer bytes were written than asked for.
+    #[error("{path}: at {offset}: wrote {got} of {wanted} bytes")]
+    ShortWrite {
+        /// The path.
+        path: String,
+        /// Where.
+        offset: u64,
+        /// Bytes wanted.
+        wanted: usize,
+        /// Bytes written.
+        got: usize,
+    },
+    /// A mapped section failed its check.
+    #[error("{path}: the section at {offset} of {bytes} bytes fails its check")]
+    Section {
+        /// The path.
+        path: String,
+        /// Where it starts.
+        offset: u64,
+        /// Its length.
+        bytes: u64,
+    },
+    /// Anything else the system says.
+    #[error("{path}: {what}: {source}")]
+    Io {
+        /// The path.
+        path: String,
+        /// The operation.
+        what: &'static str,
+        /// The system's word.
+        source: Arc<std::io::Error>,
+    },
+}
+
+impl DiskError {
+    /// An error of the system, told apart where one can act on it.
+    pub fn io(path: &str, what: &'static str, source: std::io::Error) -> DiskError {
+        let path = path.to_owned();
+        match source.kind() {
+            std::io::ErrorKind::NotFound => DiskError::NotFound { path },
+            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => DiskError::NoSpace { path },
+            _ => DiskError::Io { path, what, source: Arc::new(source) },
+        }
+    }
+}
+
+/// The log or the engine cannot go on, or cannot answer.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum StorageError {
+    /// From the disk.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// Bytes at rest are not what was written.
+    #[error("{path}: damaged at offset {offset}: expected {expected}, got {got}")]
+    Damaged {
+        /// The file, relative to the disk's root.
+        path: String,
+        /// Where.
+        offset: u64,
+        /// What should stand there.
+        expected: String,
+        /// What does.
+        got: String,
+    },
+    /// Written by a newer ringkv.
+    #[error("{path}: format version {got}, this build reads up to {known}: use a newer ringkv")]
+    Newer {
+        /// The file.
+        path: String,
+        /// Its version.
+        got: u32,
+        /// The newest this build reads.
+        known: u32,
+    },
+    /// The log failed a write or a sync and takes no more until it is opened again.
+    #[error("the log is poisoned: {cause}; restart the node to reopen it through recovery")]
+    Poisoned {
+        /// The first error.
+        cause: Arc<DiskError>,
+    },
+}

@@ -1,0 +1,2 @@
+//! Load generator for ringkv.
+fn main() {}

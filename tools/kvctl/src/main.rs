@@ -1,0 +1,2 @@
+//! Administration, demo and inspection of ringkv.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Whole ringkv clusters from one seed, on a virtual clock, network and disk.

@@ -1,0 +1,1 @@
+//! Judges recorded histories: is there one order of all operations that explains every answer?

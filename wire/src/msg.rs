@@ -1,0 +1,6 @@
+//! The bodies of messages (PROTOCOL.md §6).
+
+pub mod client;
+pub mod config;
+pub mod peer;
+pub mod snapshot;

@@ -1,0 +1,279 @@
+//! What clients and stores say to each other (PROTOCOL.md §6.1, §6.2, §6.3).
+
+use crate::codec::{Put, Reader, WireError};
+use crate::entry::{Operations, limit};
+use crate::ids::{Generation, KeyspaceId, NodeId, ShardId, StoreId};
+use crate::limits;
+use crate::status::Status;
+use bytes::Bytes;
+
+/// What every request to a shard opens with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RequestHeader {
+    /// The shard.
+    pub shard: ShardId,
+    /// Its generation as the client knows it.
+    pub generation: Generation,
+    /// The client's map epoch.
+    pub epoch: u64,
+    /// Time left, ms.
+    pub deadline_ms: u32,
+    /// Attempt, from 0.
+    pub attempt: u16,
+}
+
+impl RequestHeader {
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.put_u32(self.shard.0);
+        out.put_u32(self.generation.0);
+        out.put_u64(self.epoch);
+        out.put_u32(self.deadline_ms);
+        out.put_u16(self.attempt);
+    }
+    fn decode(r: &mut Reader) -> Result<RequestHeader, WireError> {
+        Ok(RequestHeader {
+            shard: ShardId(r.u32()?),
+            generation: Generation(r.u32()?),
+            epoch: r.u64()?,
+            deadline_ms: r.u32()?,
+            attempt: r.u16()?,
+        })
+    }
+}
+
+/// A write: header, and the operations as they will stand in the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WriteRequest {
+    /// Where it goes.
+    pub header: RequestHeader,
+    /// The entry's body. Not yet checked: [`Operations::decode`] is the check.
+    pub body: Bytes,
+}
+
+impl WriteRequest {
+    /// Appends header and operations.
+    pub fn encode(header: &RequestHeader, ops: &Operations, out: &mut Vec<u8>) {
+        header.encode(out);
+        out.put(&[0; 10]);
+        ops.encode(out);
+    }
+    /// Reads the header and keeps the body as it came.
+    pub fn decode(body: Bytes) -> Result<WriteRequest, WireError> {
+        let mut r = Reader::new(body);
+        let header = RequestHeader::decode(&mut r)?;
+        r.take(10)?;
+        let body = r.rest();
+        limit("entry body bytes", body.len(), limits::ENTRY_BODY_BYTES_MAX)?;
+        Ok(WriteRequest { header, body })
+    }
+}
+
+/// What a read must reflect.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u8)]
+pub enum ReadLevel {
+    /// Everything acknowledged before the read began; by the leader's lease when it holds one.
+    #[default]
+    Linearizable = 1,
+    /// The same, always by a round to a majority.
+    ReadIndex = 2,
+}
+
+/// Keys to read from one shard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReadRequest {
+    /// Where it goes.
+    pub header: RequestHeader,
+    /// What it must reflect.
+    pub level: ReadLevel,
+    /// 1..=1024 keys.
+    pub keys: Vec<(KeyspaceId, Bytes)>,
+}
+
+impl ReadRequest {
+    /// Appends the request.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        assert!(!self.keys.is_empty() && self.keys.len() <= limits::OPERATIONS_MAX);
+        self.header.encode(out);
+        out.put_u8(self.level as u8);
+        out.put_u8(0);
+        out.put_u32(self.keys.len() as u32);
+        out.put_u32(0);
+        for (keyspace, key) in &self.keys {
+            out.put_u32(keyspace.0);
+            out.put_u16(key.len() as u16);
+            out.put(key);
+        }
+    }
+    /// Reads a whole request.
+    pub fn decode(body: Bytes) -> Result<ReadRequest, WireError> {
+        let mut r = Reader::new(body);
+        let header = RequestHeader::decode(&mut r)?;
+        let level = match r.u8()? {
+            1 => ReadLevel::Linearizable,
+            2 => ReadLevel::ReadIndex,
+            got => return Err(WireError::Value { what: "read level", got: u64::from(got) }),
+        };
+        r.u8()?;
+        let count = r.u32()? as usize;
+        r.u32()?;
+        limit("keys", count, limits::OPERATIONS_MAX)?;
+        if count == 0 {
+            return Err(WireError::Value { what: "keys", got: 0 });
+        }
+        let mut keys = Vec::with_capacity(count.min(r.left() / 7 + 1));
+        for _ in 0..count {
+            let (keyspace, bytes) = (KeyspaceId(r.u32()?), usize::from(r.u16()?));
+            if bytes == 0 {
+                return Err(WireError::Value { what: "key bytes", got: 0 });
+            }
+            keys.push((keyspace, r.take(bytes)?));
+        }
+        r.finish()?;
+        Ok(ReadRequest { header, level, keys })
+    }
+}
+
+/// What every reply opens with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StatusHeader {
+    /// The shard asked for.
+    pub shard: ShardId,
+    /// Its generation at the store.
+    pub generation: Generation,
+    /// The request as a whole. Items follow only when it is `Ok`.
+    pub status: Status,
+    /// 0 none, 1 lease, 2 read index.
+    pub level: u8,
+    /// Who leads, as far as this store knows.
+    pub leader: Option<StoreId>,
+    /// The store's map epoch.
+    pub epoch: u64,
+    /// Log time the leader would stamp now, ms; 0 when not known.
+    pub log_time_ms: u64,
+    /// The applied index the answer reflects.
+    pub index: u64,
+}
+
+/// Bytes of a status header.
+pub const STATUS_HEADER_BYTES: usize = 48;
+
+impl StatusHeader {
+    /// Appends the header, announcing `items`.
+    pub fn encode(&self, items: u32, out: &mut Vec<u8>) {
+        let hint = self.leader.unwrap_or(StoreId { node: NodeId(0), store: 0xffff });
+        out.put_u32(self.shard.0);
+        out.put_u32(self.generation.0);
+        out.put_u8(self.status as u8);
+        out.put_u8(self.level);
+        out.put_u16(hint.store);
+        out.put_u32(hint.node.0);
+        out.put_u64(self.epoch);
+        out.put_u64(self.log_time_ms);
+        out.put_u64(self.index);
+        out.put_u32(items);
+        out.put_u32(0);
+    }
+    /// Reads the header and the number of items.
+    pub fn decode(r: &mut Reader) -> Result<(StatusHeader, usize), WireError> {
+        let (shard, generation) = (ShardId(r.u32()?), Generation(r.u32()?));
+        let status = Status::from_u8(r.u8()?).unwrap_or(Status::Unknown);
+        let level = r.u8()?;
+        let (store, node) = (r.u16()?, NodeId(r.u32()?));
+        let leader = (store != 0xffff).then_some(StoreId { node, store });
+        let (epoch, log_time_ms, index) = (r.u64()?, r.u64()?, r.u64()?);
+        let items = r.u32()? as usize;
+        r.u32()?;
+        Ok((StatusHeader { shard, generation, status, level, leader, epoch, log_time_ms, index }, items))
+    }
+}
+
+/// Outcome of one operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WriteResult {
+    /// What became of it.
+    pub status: Status,
+    /// The index at which it was applied; 0 when it was not.
+    pub version: u64,
+}
+
+/// Appends a reply to a write.
+pub fn encode_write_reply(header: &StatusHeader, results: &[WriteResult], out: &mut Vec<u8>) {
+    header.encode(results.len() as u32, out);
+    for result in results {
+        out.put_u8(result.status as u8);
+        out.put(&[0; 7]);
+        out.put_u64(result.version);
+    }
+}
+
+/// Reads a reply to a write, or a refusal (no items).
+pub fn decode_write_reply(body: Bytes) -> Result<(StatusHeader, Vec<WriteResult>), WireError> {
+    let mut r = Reader::new(body);
+    let (header, items) = StatusHeader::decode(&mut r)?;
+    limit("items", items, limits::OPERATIONS_MAX)?;
+    let mut results = Vec::with_capacity(items.min(r.left() / 16));
+    for _ in 0..items {
+        let status = Status::from_u8(r.u8()?).unwrap_or(Status::Unknown);
+        r.take(7)?;
+        results.push(WriteResult { status, version: r.u64()? });
+    }
+    r.finish()?;
+    Ok((header, results))
+}
+
+/// What a read found under one key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReadResult {
+    /// The value and the index that wrote it.
+    Found {
+        /// The value, sharing the message's memory.
+        value: Bytes,
+        /// The index of the write.
+        version: u64,
+    },
+    /// There is none.
+    Absent,
+    /// The reply would have grown beyond a message: ask for this key again.
+    AskAgain,
+    /// A block with this key could not be read or failed its checksum.
+    Unreadable,
+}
+
+/// Appends one item of a reply to a read.
+pub fn put_read_result(result: &ReadResult, out: &mut Vec<u8>) {
+    let (status, value, version): (u8, &[u8], u64) = match result {
+        ReadResult::Found { value, version } => (0, value, *version),
+        ReadResult::Absent => (1, &[], 0),
+        ReadResult::AskAgain => (2, &[], 0),
+        ReadResult::Unreadable => (3, &[], 0),
+    };
+    out.put_u8(status);
+    out.put(&[0; 3]);
+    out.put_u32(value.len() as u32);
+    out.put_u64(version);
+    out.put(value);
+}
+
+/// Reads a reply to a read, or a refusal (no items).
+pub fn decode_read_reply(body: Bytes) -> Result<(StatusHeader, Vec<ReadResult>), WireError> {
+    let mut r = Reader::new(body);
+    let (header, items) = StatusHeader::decode(&mut r)?;
+    limit("items", items, limits::OPERATIONS_MAX)?;
+    let mut results = Vec::with_capacity(items.min(r.left() / 16));
+    for _ in 0..items {
+        let status = r.u8()?;
+        r.take(3)?;
+        let (bytes, version) = (r.u32()? as usize, r.u64()?);
+        let value = r.take(bytes)?;
+        results.push(match status {
+            0 => ReadResult::Found { value, version },
+            1 => ReadResult::Absent,
+            2 => ReadResult::AskAgain,
+            3 => ReadResult::Unreadable,
+            got => return Err(WireError::Value { what: "read status", got: u64::from(got) }),
+        });
+    }
+    r.finish()?;
+    Ok((header, results))
+}
