@@ -1,5 +1,10 @@
 //! The disk: what the log and the tables ask of it, with its guarantees per method.
 
+pub mod files;
+pub mod helper;
+pub mod plain;
+pub mod section;
+
 use crate::error::DiskError;
 use std::ops::{Deref, Range};
 

@@ -1,0 +1,108 @@
+//! Sections of finished files in memory: a locked mapping of the file, or a copy where memory may not be locked.
+
+use crate::disk::files::OpenFile;
+use crate::disk::{ALIGN, Mapped};
+use crate::error::DiskError;
+use memmap2::{Mmap, MmapMut, MmapOptions};
+use std::ops::{Deref, Range};
+
+/// Bytes of a file in memory that nobody has checked yet. The only way to them is [`Section::verify`].
+#[derive(Debug)]
+pub struct Section {
+    bytes: Pages,
+    path: String,
+    offset: u64,
+}
+
+#[derive(Debug)]
+struct Pages {
+    map: Option<Mmap>,
+    skip: usize,
+    length: usize,
+    locked: bool,
+}
+
+impl Deref for Pages {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        self.map.as_deref().map_or(&[], |map| &map[self.skip..self.skip + self.length])
+    }
+}
+
+impl Section {
+    /// Brings `range` of a file that is never written again into memory, to stay there. Blocking.
+    ///
+    /// First choice is a mapping of the file whose pages are locked: locking reads them all and answers an error of the
+    /// disk as an error, where a touch of an unlocked page would be a SIGBUS, and no page is dropped and read again after
+    /// the check. Where that many bytes may not be locked, or locking fails, an anonymous mapping filled by `pread` and made
+    /// read-only holds a copy.
+    pub fn load(file: &OpenFile, range: Range<u64>) -> Result<Section, DiskError> {
+        match locked(file, &range) {
+            Some(bytes) => Ok(Section { bytes, path: file.path.clone(), offset: range.start }),
+            None => Section::load_copy(file, range),
+        }
+    }
+
+    /// The second choice of [`Section::load`] alone. Blocking.
+    pub fn load_copy(file: &OpenFile, range: Range<u64>) -> Result<Section, DiskError> {
+        let size = file.size()?;
+        if range.start > range.end || range.end > size {
+            let got = size.saturating_sub(range.start);
+            return Err(outside(file, &range, got));
+        }
+        let (path, offset) = (file.path.clone(), range.start);
+        if range.is_empty() {
+            let bytes = Pages { map: None, skip: 0, length: 0, locked: false };
+            return Ok(Section { bytes, path, offset });
+        }
+        let bytes = copied(file, &range)?;
+        Ok(Section { bytes, path, offset })
+    }
+
+    /// Whether the bytes are the file's own locked pages (else they are a copy).
+    pub fn is_locked(&self) -> bool {
+        self.bytes.locked
+    }
+
+    /// The bytes, when `check` says they are what was written.
+    pub fn verify(self, check: &dyn Fn(&[u8]) -> bool) -> Result<Mapped, DiskError> {
+        if check(&self.bytes) {
+            return Ok(Mapped::new(self.bytes));
+        }
+        Err(DiskError::Section { path: self.path, offset: self.offset, bytes: self.bytes.length as u64 })
+    }
+}
+
+fn locked(file: &OpenFile, range: &Range<u64>) -> Option<Pages> {
+    let length = usize::try_from(range.end.checked_sub(range.start)?).ok()?;
+    // A page behind the file's end cannot be touched.
+    if length == 0 || range.end > file.size().ok()? {
+        return None;
+    }
+    let mut options = MmapOptions::new();
+    options.offset(range.start).len(length);
+    // SAFETY: the range lies in the file, and files of this disk are never written, cut or replaced in place once they are
+    // mapped. An outsider who does it ends the process by SIGBUS; recovery at restart finds what was done.
+    let map = unsafe { options.map(&file.file) }.ok()?;
+    map.lock().ok()?;
+    Some(Pages { map: Some(map), skip: 0, length, locked: true })
+}
+
+fn copied(file: &OpenFile, range: &Range<u64>) -> Result<Pages, DiskError> {
+    // Whole blocks, because the file may be direct.
+    let from = range.start - range.start % ALIGN as u64;
+    let skip = (range.start - from) as usize;
+    let wanted = (range.end - from) as usize;
+    let mut map = MmapMut::map_anon(wanted.next_multiple_of(ALIGN)).map_err(|e| file.error("map", e))?;
+    let got = file.read_at(from, &mut map)?;
+    if got < wanted {
+        return Err(outside(file, range, got.saturating_sub(skip) as u64));
+    }
+    let map = map.make_read_only().map_err(|e| file.error("map", e))?;
+    Ok(Pages { map: Some(map), skip, length: wanted - skip, locked: false })
+}
+
+fn outside(file: &OpenFile, range: &Range<u64>, got: u64) -> DiskError {
+    let what = format!("the file ends inside the section {}..{}: {got} bytes are there", range.start, range.end);
+    file.error("map", std::io::Error::new(std::io::ErrorKind::UnexpectedEof, what))
+}
