@@ -8,6 +8,8 @@ pub mod section;
 use crate::error::DiskError;
 use std::ops::{Deref, Range};
 
+pub mod fault;
+
 /// Buffers, offsets and lengths of direct files are multiples of this.
 pub const ALIGN: usize = 4096;
 
