@@ -60,32 +60,43 @@ pub enum WireError {
 #[derive(Clone, Debug)]
 pub struct Reader {
     bytes: Bytes,
+    at: usize,
 }
 
 impl Reader {
     /// Reads `bytes` from their start.
     pub fn new(bytes: Bytes) -> Reader {
-        Reader { bytes }
+        Reader { bytes, at: 0 }
     }
     /// Bytes not yet read.
     pub fn left(&self) -> usize {
-        self.bytes.len()
+        self.bytes.len() - self.at
+    }
+    /// Moves on by `n` bytes and borrows them: no count of shares is touched, unlike in [`Reader::take`].
+    fn step(&mut self, n: usize) -> Result<&[u8], WireError> {
+        let (from, left) = (self.at, self.left());
+        let bytes = self.bytes.get(from..from.saturating_add(n)).ok_or(WireError::Short { wanted: n, left })?;
+        self.at = from + n;
+        Ok(bytes)
     }
     /// The next `n` bytes, sharing the message's memory.
     pub fn take(&mut self, n: usize) -> Result<Bytes, WireError> {
-        if n > self.bytes.len() {
-            return Err(WireError::Short { wanted: n, left: self.bytes.len() });
-        }
-        Ok(self.bytes.split_to(n))
+        let from = self.at;
+        self.step(n)?;
+        Ok(self.bytes.slice(from..from + n))
     }
     /// All that is left.
-    pub fn rest(self) -> Bytes {
-        self.bytes
+    pub fn rest(mut self) -> Bytes {
+        self.bytes.split_off(self.at)
     }
     /// A fixed layout, copied out.
     pub fn layout<T: FromBytes + KnownLayout + Immutable>(&mut self) -> Result<T, WireError> {
-        let bytes = self.take(size_of::<T>())?;
-        T::read_from_bytes(&bytes).map_err(|_| WireError::Short { wanted: size_of::<T>(), left: 0 })
+        let bytes = self.step(size_of::<T>())?;
+        T::read_from_bytes(bytes).map_err(|_| WireError::Short { wanted: size_of::<T>(), left: 0 })
+    }
+    /// `n` reserved bytes: refused unless zero, so that a later version can give them a meaning.
+    pub fn zeros(&mut self, n: usize) -> Result<(), WireError> {
+        crate::entry::zeros(self.step(n)?)
     }
     /// One byte.
     pub fn u8(&mut self) -> Result<u8, WireError> {
@@ -114,10 +125,10 @@ impl Reader {
     }
     /// Refuses bytes behind the end.
     pub fn finish(self) -> Result<(), WireError> {
-        if self.bytes.is_empty() {
+        if self.left() == 0 {
             return Ok(());
         }
-        Err(WireError::Value { what: "bytes behind the end", got: self.bytes.len() as u64 })
+        Err(WireError::Value { what: "bytes behind the end", got: self.left() as u64 })
     }
 }
 

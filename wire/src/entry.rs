@@ -118,6 +118,7 @@ impl Entry {
                 limit: limits::ENTRY_BODY_BYTES_MAX as u64,
             });
         }
+        zeros(&header.zero)?;
         let body = r.take(body_bytes)?;
         check("entry body", header.body_crc.get(), crc32c::crc32c(&body))?;
         Ok(Entry {
@@ -130,6 +131,14 @@ impl Entry {
             body,
             body_crc: header.body_crc.get(),
         })
+    }
+}
+
+/// Refuses reserved bytes that are not zero.
+pub(crate) fn zeros(bytes: &[u8]) -> Result<(), WireError> {
+    match bytes.iter().find(|&&b| b != 0) {
+        None => Ok(()),
+        Some(&got) => Err(WireError::Value { what: "a reserved byte", got: u64::from(got) }),
     }
 }
 
@@ -206,6 +215,9 @@ pub struct Operations {
 
 impl Operations {
     /// Appends the body.
+    ///
+    /// # Panics
+    /// When a count or a length is beyond its limit: the caller has checked what it was given.
     pub fn encode(&self, out: &mut Vec<u8>) {
         assert!(!self.ops.is_empty() && self.ops.len() <= limits::OPERATIONS_MAX);
         out.put_layout(&OperationsHeader {
@@ -215,6 +227,8 @@ impl Operations {
             zero: U32::new(0),
         });
         for op in &self.ops {
+            assert!((1..=limits::KEY_BYTES_MAX).contains(&op.key.len()), "a key of {} bytes", op.key.len());
+            assert!(op.value.len() <= limits::VALUE_BYTES_MAX, "a value of {} bytes", op.value.len());
             out.put_layout(&OperationHeader {
                 seq: U64::new(op.seq),
                 expiry_ms: U64::new(op.expiry_ms),
@@ -234,6 +248,7 @@ impl Operations {
     pub fn decode(body: Bytes) -> Result<Operations, WireError> {
         let mut r = Reader::new(body);
         let header: OperationsHeader = r.layout()?;
+        zeros(header.zero.as_bytes())?;
         let count = header.count.get() as usize;
         limit("operations", count, limits::OPERATIONS_MAX)?;
         if count == 0 {
@@ -258,6 +273,7 @@ fn decode_operation(r: &mut Reader) -> Result<Operation, WireError> {
     if header.flags != 0 {
         return Err(WireError::Value { what: "operation flags", got: u64::from(header.flags) });
     }
+    zeros(header.zero.as_bytes())?;
     let (key_bytes, value_bytes) = (usize::from(header.key_bytes.get()), header.value_bytes.get() as usize);
     limit("value bytes", value_bytes, limits::VALUE_BYTES_MAX)?;
     if key_bytes == 0 {

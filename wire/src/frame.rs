@@ -1,7 +1,7 @@
 //! Frames, and messages as sequences of chunks (PROTOCOL.md §3).
 
 use crate::codec::{Put, WireError};
-use crate::entry::{check, limit};
+use crate::entry::{check, limit, zeros};
 use crate::limits;
 use bytes::{Bytes, BytesMut};
 use std::collections::BTreeMap;
@@ -179,6 +179,7 @@ impl Decoder {
         if u16::from(header.version) != limits::VERSION {
             return Err(WireError::Version { got: u16::from(header.version) });
         }
+        zeros(&[header.zero])?;
         limit("frame body bytes", header.body_bytes.get() as usize, limits::FRAME_BYTES_MAX - FRAME_HEADER_BYTES)?;
         limit("message bytes", header.message_bytes.get() as usize, limits::MESSAGE_BYTES_MAX)?;
         Ok(Some(header))
@@ -204,7 +205,7 @@ impl Decoder {
             }
             CONTINUED | 3 => {
                 let partial = self.partial.get_mut(&id).ok_or_else(wrong)?;
-                if partial.kind != kind || partial.wanted != wanted {
+                if partial.kind != kind || partial.wanted != wanted || body.is_empty() {
                     return Err(wrong());
                 }
                 limit("message bytes", partial.bytes.len() + body.len(), wanted)?;

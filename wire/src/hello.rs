@@ -1,7 +1,7 @@
 //! The first 96 bytes on every connection, in both directions (PROTOCOL.md §2).
 
 use crate::codec::WireError;
-use crate::entry::check;
+use crate::entry::{check, zeros};
 use crate::ids::{ClientId, ClusterId, Incarnation, NodeId, StoreId};
 use crate::limits;
 use zerocopy::little_endian::{U16, U32, U64};
@@ -154,13 +154,14 @@ impl Hello {
         zerocopy::transmute!(layout)
     }
 
-    /// Reads and verifies a hello. The version range is checked first, so that a newer peer is told apart from noise.
+    /// Reads and verifies a hello. A peer of another version decodes too: ask [`Hello::speaks`] next.
     pub fn decode(bytes: &[u8; HELLO_BYTES]) -> Result<Hello, WireError> {
         let layout: Layout = zerocopy::transmute!(*bytes);
         if layout.magic.get() != MAGIC {
             return Err(WireError::Magic { got: layout.magic.get() });
         }
         check("hello", layout.crc.get(), crc32c::crc32c(&bytes[..92]))?;
+        zeros(&layout.zero)?;
         if layout.flags != 0 {
             return Err(WireError::Value { what: "hello flags", got: u64::from(layout.flags) });
         }

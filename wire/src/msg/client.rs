@@ -61,7 +61,7 @@ impl WriteRequest {
     pub fn decode(body: Bytes) -> Result<WriteRequest, WireError> {
         let mut r = Reader::new(body);
         let header = RequestHeader::decode(&mut r)?;
-        r.take(10)?;
+        r.zeros(10)?;
         let body = r.rest();
         limit("entry body bytes", body.len(), limits::ENTRY_BODY_BYTES_MAX)?;
         Ok(WriteRequest { header, body })
@@ -100,6 +100,7 @@ impl ReadRequest {
         out.put_u32(self.keys.len() as u32);
         out.put_u32(0);
         for (keyspace, key) in &self.keys {
+            assert!((1..=limits::KEY_BYTES_MAX).contains(&key.len()), "a key of {} bytes", key.len());
             out.put_u32(keyspace.0);
             out.put_u16(key.len() as u16);
             out.put(key);
@@ -114,9 +115,9 @@ impl ReadRequest {
             2 => ReadLevel::ReadIndex,
             got => return Err(WireError::Value { what: "read level", got: u64::from(got) }),
         };
-        r.u8()?;
+        r.zeros(1)?;
         let count = r.u32()? as usize;
-        r.u32()?;
+        r.zeros(4)?;
         limit("keys", count, limits::OPERATIONS_MAX)?;
         if count == 0 {
             return Err(WireError::Value { what: "keys", got: 0 });
@@ -183,7 +184,7 @@ impl StatusHeader {
         let leader = (store != 0xffff).then_some(StoreId { node, store });
         let (epoch, log_time_ms, index) = (r.u64()?, r.u64()?, r.u64()?);
         let items = r.u32()? as usize;
-        r.u32()?;
+        r.zeros(4)?;
         Ok((StatusHeader { shard, generation, status, level, leader, epoch, log_time_ms, index }, items))
     }
 }
@@ -215,7 +216,7 @@ pub fn decode_write_reply(body: Bytes) -> Result<(StatusHeader, Vec<WriteResult>
     let mut results = Vec::with_capacity(items.min(r.left() / 16));
     for _ in 0..items {
         let status = Status::from_u8(r.u8()?).unwrap_or(Status::Unknown);
-        r.take(7)?;
+        r.zeros(7)?;
         results.push(WriteResult { status, version: r.u64()? });
     }
     r.finish()?;
@@ -263,7 +264,7 @@ pub fn decode_read_reply(body: Bytes) -> Result<(StatusHeader, Vec<ReadResult>),
     let mut results = Vec::with_capacity(items.min(r.left() / 16));
     for _ in 0..items {
         let status = r.u8()?;
-        r.take(3)?;
+        r.zeros(3)?;
         let (bytes, version) = (r.u32()? as usize, r.u64()?);
         let value = r.take(bytes)?;
         results.push(match status {

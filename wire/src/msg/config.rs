@@ -49,13 +49,13 @@ impl Configuration {
     pub fn decode(bytes: Bytes) -> Result<Configuration, WireError> {
         let mut r = Reader::new(bytes);
         let counts = [r.u16()?, r.u16()?, r.u16()?];
-        r.u16()?;
+        r.zeros(2)?;
         let mut lists = [Vec::new(), Vec::new(), Vec::new()];
         for (list, count) in lists.iter_mut().zip(counts) {
             for _ in 0..count {
-                let (node, store, _, incarnation) = (r.u32()?, r.u16()?, r.u16()?, r.u64()?);
-                let store = StoreId { node: NodeId(node), store };
-                list.push(Replica { store, incarnation: Incarnation(incarnation) });
+                let store = StoreId { node: NodeId(r.u32()?), store: r.u16()? };
+                r.zeros(2)?;
+                list.push(Replica { store, incarnation: Incarnation(r.u64()?) });
             }
         }
         r.finish()?;

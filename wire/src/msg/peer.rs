@@ -137,7 +137,7 @@ impl PeerMessage {
     fn decode(r: &mut Reader) -> Result<PeerMessage, WireError> {
         let (shard, generation, term) = (ShardId(r.u32()?), Generation(r.u32()?), r.u64()?);
         let (kind, flags) = (r.u8()?, r.u8()?);
-        r.u16()?;
+        r.zeros(2)?;
         let bytes = r.u32()? as usize;
         let round = r.u64()?;
         if flags > 1 {
@@ -200,7 +200,7 @@ impl PeerBody {
             5 => {
                 let (prev_index, prev_term, commit) = (r.u64()?, r.u64()?, r.u64()?);
                 let count = r.u32()? as usize;
-                r.u32()?;
+                r.zeros(4)?;
                 if count > r.left() / ENTRY_HEADER_BYTES {
                     return Err(WireError::Value { what: "entries", got: count as u64 });
                 }

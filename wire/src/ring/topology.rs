@@ -2,6 +2,7 @@
 
 use crate::ids::{ClusterId, Generation, KeyspaceId, NodeId, Position, ShardId, StoreId};
 use crate::ring::hash::{Routing, key_hash, position};
+use crate::ring::placement;
 use std::net::SocketAddr;
 
 /// One version of the cluster map. Immutable; swapped whole.
@@ -35,6 +36,9 @@ pub struct NodeInfo {
     /// The stores' own addresses, by store number.
     pub stores: Vec<SocketAddr>,
 }
+
+/// A node as its operator lists it: the input of [`ClusterMap::from_members`].
+pub type Member = NodeInfo;
 
 /// A keyspace.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,6 +78,40 @@ pub struct ShardInfo {
 }
 
 impl ClusterMap {
+    /// The map of a static list of members: epoch 1, every shard in generation 1, the shard table computed from the ring
+    /// (see [`placement::table`]). The order of the lists does not matter.
+    ///
+    /// # Panics
+    /// When two members, keyspaces or pools share an id, or a keyspace names a pool that is not there: the caller checks
+    /// its configuration first.
+    pub fn from_members(
+        cluster: ClusterId,
+        members: &[Member],
+        keyspaces: &[KeyspaceInfo],
+        pools: &[PoolInfo],
+    ) -> ClusterMap {
+        let (mut nodes, mut keyspaces, mut pools) = (members.to_vec(), keyspaces.to_vec(), pools.to_vec());
+        nodes.sort_by_key(|n| n.id);
+        keyspaces.sort_by_key(|k| k.id);
+        pools.sort_by_key(|p| p.id);
+        assert!(nodes.is_sorted_by(|a, b| a.id < b.id), "two members share an id");
+        assert!(keyspaces.is_sorted_by(|a, b| a.id < b.id), "two keyspaces share an id");
+        assert!(pools.is_sorted_by(|a, b| a.id < b.id), "two pools share an id");
+        assert!(keyspaces.iter().all(|k| pools.iter().any(|p| p.id == k.pool)), "a keyspace without a pool");
+        let mut shards = Vec::new();
+        for pool in &pools {
+            for (arc, replicas) in placement::table(&nodes, pool).into_iter().enumerate() {
+                shards.push(ShardInfo {
+                    id: ShardId::new(pool.id, arc as u32),
+                    generation: Generation(1),
+                    start: placement::arc_start(arc as u32, pool.shard_bits),
+                    replicas,
+                });
+            }
+        }
+        ClusterMap { cluster, epoch: 1, nodes, keyspaces, pools, shards }
+    }
+
     /// The keyspace of this name.
     pub fn keyspace(&self, name: &str) -> Option<&KeyspaceInfo> {
         self.keyspaces.iter().find(|k| k.name == name)
@@ -87,9 +125,33 @@ impl ClusterMap {
         self.shards.get(end.checked_sub(1)?).filter(|s| s.id.pool() == info.pool)
     }
 
+    /// The shard with this id.
+    pub fn shard(&self, id: ShardId) -> Option<&ShardInfo> {
+        self.shards.iter().find(|s| s.id == id)
+    }
+
+    /// The node with this id.
+    pub fn node(&self, id: NodeId) -> Option<&NodeInfo> {
+        self.nodes.binary_search_by_key(&id, |n| n.id).ok().and_then(|at| self.nodes.get(at))
+    }
+
     /// A store's own address.
     pub fn address(&self, store: StoreId) -> Option<SocketAddr> {
-        let node = self.nodes.iter().find(|n| n.id == store.node)?;
-        node.stores.get(usize::from(store.store)).copied()
+        self.node(store.node)?.stores.get(usize::from(store.store)).copied()
+    }
+
+    /// The shards that have a replica on this store.
+    pub fn shards_on(&self, store: StoreId) -> impl Iterator<Item = &ShardInfo> {
+        self.shards.iter().filter(move |s| s.replicas.contains(&store))
+    }
+
+    /// Replicas of `newer` that are on a node where this map has none of the same shard: what a change has to copy between
+    /// nodes.
+    pub fn moved_replicas(&self, newer: &ClusterMap) -> usize {
+        let moved = |shard: &ShardInfo| {
+            let before = self.shard(shard.id).map_or(&[][..], |s| &s.replicas);
+            shard.replicas.iter().filter(|r| before.iter().all(|b| b.node != r.node)).count()
+        };
+        newer.shards.iter().map(moved).sum()
     }
 }
