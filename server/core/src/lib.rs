@@ -5,3 +5,4 @@
 
 pub mod effects;
 pub mod raft;
+pub mod sessions;
