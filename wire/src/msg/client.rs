@@ -267,6 +267,9 @@ pub fn decode_read_reply(body: Bytes) -> Result<(StatusHeader, Vec<ReadResult>),
         r.zeros(3)?;
         let (bytes, version) = (r.u32()? as usize, r.u64()?);
         let value = r.take(bytes)?;
+        if status != 0 && (bytes, version) != (0, 0) {
+            return Err(WireError::Value { what: "value bytes of what was not found", got: bytes as u64 });
+        }
         results.push(match status {
             0 => ReadResult::Found { value, version },
             1 => ReadResult::Absent,
