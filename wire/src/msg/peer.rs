@@ -147,6 +147,13 @@ impl PeerMessage {
         let message =
             PeerMessage { shard, generation, term, body: PeerBody::decode(kind, flags == 1, round, &mut body)? };
         body.finish()?;
+        let (_, flag, kept) = message.body.tags();
+        if (flag, kept) != (flags == 1, round) {
+            return Err(WireError::Value {
+                what: "flag or round of a peer message that has none",
+                got: u64::from(kind),
+            });
+        }
         Ok(message)
     }
 }

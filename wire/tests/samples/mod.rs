@@ -36,7 +36,7 @@ const GENERATION: Generation = Generation(2);
 
 pub fn hex(text: &str) -> Vec<u8> {
     let digits: Vec<u8> = text.bytes().filter(u8::is_ascii_hexdigit).collect();
-    let digit = |d: u8| (d as char).to_digit(16).unwrap() as u8;
+    let digit = |d: u8| (d as char).to_digit(16).expect("a hex digit") as u8;
     digits.chunks(2).map(|pair| digit(pair[0]) << 4 | digit(pair[1])).collect()
 }
 
@@ -116,7 +116,10 @@ fn map() -> ClusterMap {
     ClusterMap {
         cluster: ClusterId(series(0x10)),
         epoch: 1,
-        nodes: vec![node(1, local(7000), 100, "r", 7001), node(2, "[2001:db8::1]:7000".parse().unwrap(), 50, "", 7002)],
+        nodes: vec![
+            node(1, local(7000), 100, "r", 7001),
+            node(2, "[2001:db8::1]:7000".parse().expect("an address"), 50, "", 7002),
+        ],
         keyspaces: vec![keyspace(1, "default", Routing::Whole), keyspace(2, "p", Routing::Prefix(b'/'))],
         pools: vec![PoolInfo { id: 1, replicas: 2, shard_bits: 1 }],
         shards: vec![shard(0, 0, [1, 2]), shard(1, 0x8000_0000, [2, 1])],
