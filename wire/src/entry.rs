@@ -110,6 +110,7 @@ impl Entry {
         let header = EntryHeader::read_from_bytes(&bytes)
             .map_err(|_| WireError::Short { wanted: ENTRY_HEADER_BYTES, left: bytes.len() })?;
         check("entry header", header.header_crc.get(), crc32c::crc32c(&bytes[..44]))?;
+        zero("entry header", u32::from(header.zero.iter().any(|&b| b != 0)))?;
         let body_bytes = header.body_bytes.get() as usize;
         if body_bytes > limits::ENTRY_BODY_BYTES_MAX {
             return Err(WireError::Limit {
@@ -254,12 +255,20 @@ impl Operations {
         if count == 0 {
             return Err(WireError::Value { what: "operations", got: 0 });
         }
+        zero("operations header", header.zero.get())?;
+        let floor = header.floor.get();
+        let mut least = floor;
         let mut ops = Vec::with_capacity(count.min(r.left() / OPERATION_HEADER_BYTES + 1));
         for _ in 0..count {
-            ops.push(decode_operation(&mut r)?);
+            let op = decode_operation(&mut r)?;
+            if op.seq < least || op.seq == 0 {
+                return Err(WireError::Value { what: "sequence", got: op.seq });
+            }
+            least = op.seq.saturating_add(1);
+            ops.push(op);
         }
         r.finish()?;
-        Ok(Operations { client: ClientId(header.client), floor: header.floor.get(), ops })
+        Ok(Operations { client: ClientId(header.client), floor, ops })
     }
 }
 
@@ -275,6 +284,10 @@ fn decode_operation(r: &mut Reader) -> Result<Operation, WireError> {
     }
     zeros(header.zero.as_bytes())?;
     let (key_bytes, value_bytes) = (usize::from(header.key_bytes.get()), header.value_bytes.get() as usize);
+    zero("operation header", header.zero.get())?;
+    if header.keyspace.get() == 0 {
+        return Err(WireError::Value { what: "keyspace", got: 0 });
+    }
     limit("value bytes", value_bytes, limits::VALUE_BYTES_MAX)?;
     if key_bytes == 0 {
         return Err(WireError::Value { what: "key bytes", got: 0 });
@@ -290,6 +303,11 @@ fn decode_operation(r: &mut Reader) -> Result<Operation, WireError> {
         key: r.take(key_bytes)?,
         value: r.take(value_bytes)?,
     })
+}
+
+/// Reserved fields are zero: a later meaning is never ignored silently.
+fn zero(what: &'static str, got: u32) -> Result<(), WireError> {
+    if got == 0 { Ok(()) } else { Err(WireError::Value { what, got: u64::from(got) }) }
 }
 
 pub(crate) fn limit(what: &'static str, got: usize, limit: usize) -> Result<(), WireError> {

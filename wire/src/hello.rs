@@ -162,11 +162,15 @@ impl Hello {
         }
         check("hello", layout.crc.get(), crc32c::crc32c(&bytes[..92]))?;
         zeros(&layout.zero)?;
+        let versions = (layout.version_low.get(), layout.version_high.get());
+        if !(versions.0 <= limits::VERSION && limits::VERSION <= versions.1) {
+            return Err(WireError::Version { got: versions.1 });
+        }
         if layout.flags != 0 {
             return Err(WireError::Value { what: "hello flags", got: u64::from(layout.flags) });
         }
         Ok(Hello {
-            versions: (layout.version_low.get(), layout.version_high.get()),
+            versions,
             cluster: ClusterId(layout.cluster),
             role: match layout.role {
                 1 => Role::Client,

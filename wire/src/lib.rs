@@ -12,3 +12,8 @@ pub mod limits;
 pub mod msg;
 pub mod ring;
 pub mod status;
+
+/// CRC-32C, the checksum of all that travels or rests.
+pub fn checksum(bytes: &[u8]) -> u32 {
+    crc32c::crc32c(bytes)
+}
