@@ -4,6 +4,7 @@ pub mod files;
 pub mod helper;
 pub mod plain;
 pub mod section;
+pub mod uring;
 
 use crate::error::DiskError;
 use std::ops::{Deref, Range};
