@@ -1,5 +1,7 @@
 //! The disk: what the log and the tables ask of it, with its guarantees per method.
 
+#[cfg(test)]
+mod conformance;
 pub mod files;
 pub mod helper;
 pub mod plain;

@@ -1,3 +1,286 @@
 //! The fast disk: files past the page cache, through the core's own io_uring ring.
+//!
+//! A commit is a write linked to an fdatasync, one trip to the kernel; it counts only when the write took every byte and the
+//! sync succeeded. Every buffer in flight belongs to the ring until its completion ([`ring`]). Names are made, renamed and
+//! removed through the ring too, because each may wait for the file system's journal; listing, making directories and mapping
+//! are rare and block.
 
+pub mod provided;
 pub mod ring;
+
+use crate::disk::files::{OpenFile, Root, ZERO_STEP_BYTES};
+use crate::disk::section::Section;
+use crate::disk::{ALIGN, Disk, DiskBuf, Mapped, OpenMode};
+use crate::error::DiskError;
+use io_uring::squeue::Entry;
+use io_uring::types::{Fd, FsyncFlags};
+use io_uring::{opcode, types};
+use ring::{Op, Ring, to_result};
+use std::ffi::CString;
+use std::io;
+use std::ops::Range;
+use std::os::fd::{AsRawFd, FromRawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::rc::Rc;
+
+/// Most bytes of one read or write entry.
+const IO_BYTES_MAX: usize = 1 << 30;
+
+/// A disk below one directory, on one thread's ring. Cheap to clone. Its futures complete while somebody turns the ring.
+#[derive(Clone)]
+pub struct UringDisk {
+    root: Rc<Root>,
+    ring: Ring,
+}
+
+/// An open file of a [`UringDisk`].
+pub type UringFile = Rc<OpenFile>;
+
+type InFlight = (UringFile, DiskBuf);
+
+impl UringDisk {
+    /// The disk rooted at `dir`, made when it is not there.
+    pub fn open(dir: &Path, ring: Ring) -> Result<UringDisk, DiskError> {
+        Ok(UringDisk::over(Root::open(dir)?, ring))
+    }
+
+    /// The disk over a root that was opened before.
+    pub fn over(root: Root, ring: Ring) -> UringDisk {
+        UringDisk { root: Rc::new(root), ring }
+    }
+
+    /// Whether files go past the page cache.
+    pub fn direct(&self) -> bool {
+        self.root.direct()
+    }
+
+    fn read(&self, file: &UringFile, offset: u64, buf: DiskBuf, at: usize) -> Op<InFlight> {
+        // SAFETY: `at` lies in the buffer, whose heap memory the operation owns, as it owns the descriptor.
+        unsafe {
+            self.ring.op((file.clone(), buf), |(file, buf)| {
+                let part = &mut buf[at..];
+                let bytes = part.len().min(IO_BYTES_MAX) as u32;
+                opcode::Read::new(fd(file), part.as_mut_ptr(), bytes).offset(offset + at as u64).build()
+            })
+        }
+    }
+
+    fn write(&self, file: &UringFile, offset: u64, buf: DiskBuf, part: Range<usize>) -> Op<InFlight> {
+        // SAFETY: as in `read`.
+        unsafe { self.ring.op((file.clone(), buf), |(file, buf)| write_entry(file, offset, buf, part)) }
+    }
+
+    /// Writes `part` of the buffer at `offset` + its start; what the system leaves over is tried again to learn why.
+    async fn write_part(
+        &self,
+        file: &UringFile,
+        offset: u64,
+        mut buf: DiskBuf,
+        part: Range<usize>,
+    ) -> (Result<(), DiskError>, DiskBuf) {
+        let mut at = part.start;
+        while at < part.end {
+            let done = self.write(file, offset, buf, at..part.end).await;
+            buf = done.keep.1;
+            match to_result(done.results[0]) {
+                Ok(n) if n == 0 || !(n as usize).is_multiple_of(ALIGN) => {
+                    let got = at + n as usize - part.start;
+                    return (Err(file.short(offset + part.start as u64, part.len(), got)), buf);
+                }
+                Ok(n) => at += n as usize,
+                Err(error) if again(&error) => {}
+                Err(error) => return (Err(file.error("write", error)), buf),
+            }
+        }
+        (Ok(()), buf)
+    }
+
+    /// Runs an entry over an open file.
+    async fn on_file(&self, file: &UringFile, what: &'static str, entry: Entry) -> Result<(), DiskError> {
+        // SAFETY: the callers build entries that point at nothing but the file's descriptor, which the operation owns.
+        let done = unsafe { self.ring.op(file.clone(), |_| entry) }.await;
+        done.ok().map(drop).map_err(|error| file.error(what, error))
+    }
+
+    /// Runs an entry over one or two absolute names.
+    async fn on_names(
+        &self,
+        names: [&str; 2],
+        what: &'static str,
+        make: impl FnOnce(&[CString; 2]) -> Entry,
+    ) -> Result<i32, DiskError> {
+        let paths = [self.name(names[0])?, self.name(names[1])?];
+        // SAFETY: the names' bytes are on the heap, owned by the operation.
+        let done = unsafe { self.ring.op(paths, |paths| make(paths)) }.await;
+        done.ok().map_err(|error| DiskError::io(names[0], what, error))
+    }
+
+    fn name(&self, path: &str) -> Result<CString, DiskError> {
+        let absolute = self.root.join(path)?;
+        CString::new(absolute.as_os_str().as_bytes()).map_err(|error| DiskError::io(path, "name", error.into()))
+    }
+
+    async fn open_raw(&self, path: &str, flags: i32) -> Result<OpenFile, DiskError> {
+        let raw = self.on_names([path, path], "open", |names| {
+            opcode::OpenAt::new(Fd(libc::AT_FDCWD), names[0].as_ptr()).flags(flags).mode(0o644).build()
+        });
+        let raw = raw.await?;
+        // SAFETY: the descriptor is new and nobody else's.
+        let file = unsafe { std::fs::File::from_raw_fd(raw) };
+        Ok(OpenFile { file, path: path.to_owned(), direct: flags & libc::O_DIRECT != 0 })
+    }
+
+    async fn zero(&self, file: &UringFile, bytes: u64) -> Result<(), DiskError> {
+        let mut at = file.reserve(bytes)?;
+        let mut zeros = DiskBuf::zeroed(ZERO_STEP_BYTES as usize);
+        while at < bytes {
+            let step = (bytes.next_multiple_of(ALIGN as u64) - at).min(ZERO_STEP_BYTES);
+            let (written, back) = self.write_part(file, at, zeros, 0..step as usize).await;
+            written?;
+            zeros = back;
+            at += step;
+        }
+        self.sync(file).await
+    }
+}
+
+impl Disk for UringDisk {
+    type File = UringFile;
+
+    async fn open(&self, path: &str, mode: OpenMode) -> Result<UringFile, DiskError> {
+        let how = match mode {
+            OpenMode::Read => libc::O_RDONLY,
+            OpenMode::Write => libc::O_RDWR,
+            OpenMode::Create => libc::O_RDWR | libc::O_CREAT | libc::O_EXCL,
+        };
+        let direct = if self.direct() { libc::O_DIRECT } else { 0 };
+        Ok(Rc::new(self.open_raw(path, how | direct | libc::O_CLOEXEC | libc::O_NOFOLLOW).await?))
+    }
+
+    async fn size(&self, file: &UringFile) -> Result<u64, DiskError> {
+        file.size()
+    }
+
+    async fn read_at(&self, file: &UringFile, offset: u64, mut buf: DiskBuf) -> (Result<usize, DiskError>, DiskBuf) {
+        check_aligned(file, offset);
+        let mut at = 0;
+        while at < buf.len() {
+            let done = self.read(file, offset, buf, at).await;
+            buf = done.keep.1;
+            match to_result(done.results[0]) {
+                Ok(0) => break,
+                Ok(n) => at += n as usize,
+                Err(error) if again(&error) => {}
+                Err(error) => return (Err(file.error("read", error)), buf),
+            }
+            // A direct read that ends inside a block has met the file's end; going on from there would be refused.
+            if file.direct && !at.is_multiple_of(ALIGN) {
+                break;
+            }
+        }
+        (Ok(at), buf)
+    }
+
+    async fn write_at(&self, file: &UringFile, offset: u64, buf: DiskBuf) -> (Result<(), DiskError>, DiskBuf) {
+        check_aligned(file, offset);
+        let all = 0..buf.len();
+        self.write_part(file, offset, buf, all).await
+    }
+
+    async fn commit(&self, file: &UringFile, offset: u64, buf: DiskBuf) -> (Result<(), DiskError>, DiskBuf) {
+        check_aligned(file, offset);
+        let wanted = buf.len();
+        assert!(wanted <= IO_BYTES_MAX, "{}: a commit of {wanted} bytes is not one write", file.path);
+        // SAFETY: as in `read`, for both entries.
+        let linked = unsafe {
+            self.ring.op_linked((file.clone(), buf), |(file, buf)| {
+                let sync = opcode::Fsync::new(fd(file)).flags(FsyncFlags::DATASYNC).build();
+                (write_entry(file, offset, buf, 0..wanted), sync)
+            })
+        };
+        let done = linked.await;
+        (committed(file, offset, wanted, done.results), done.keep.1)
+    }
+
+    async fn sync(&self, file: &UringFile) -> Result<(), DiskError> {
+        self.on_file(file, "sync", opcode::Fsync::new(fd(file)).build()).await
+    }
+
+    async fn allocate(&self, file: &UringFile, bytes: u64) -> Result<(), DiskError> {
+        let size = file.size()?;
+        let zeroed = self.zero(file, bytes).await;
+        if zeroed.is_err() {
+            file.give_back(size);
+        }
+        zeroed
+    }
+
+    async fn sync_dir(&self, path: &str) -> Result<(), DiskError> {
+        let dir = Rc::new(self.open_raw(path, libc::O_RDONLY | libc::O_DIRECTORY | libc::O_CLOEXEC).await?);
+        self.on_file(&dir, "sync directory", opcode::Fsync::new(fd(&dir)).build()).await
+    }
+
+    async fn create_dir(&self, path: &str) -> Result<(), DiskError> {
+        self.root.create_dir(path)
+    }
+
+    async fn rename(&self, from: &str, to: &str) -> Result<(), DiskError> {
+        let here = Fd(libc::AT_FDCWD);
+        let renamed = self.on_names([from, to], "rename", |[from, to]| {
+            opcode::RenameAt::new(here, from.as_ptr(), here, to.as_ptr()).build()
+        });
+        renamed.await.map(drop)
+    }
+
+    async fn remove(&self, path: &str) -> Result<(), DiskError> {
+        let removed = self.on_names([path, path], "remove", |[path, _]| {
+            opcode::UnlinkAt::new(Fd(libc::AT_FDCWD), path.as_ptr()).build()
+        });
+        removed.await.map(drop)
+    }
+
+    async fn list(&self, path: &str) -> Result<Vec<String>, DiskError> {
+        self.root.list(path)
+    }
+
+    async fn map(
+        &self,
+        file: &UringFile,
+        range: Range<u64>,
+        verify: &dyn Fn(&[u8]) -> bool,
+    ) -> Result<Mapped, DiskError> {
+        Section::load(file, range)?.verify(verify)
+    }
+}
+
+/// What a commit's two results mean: durable only when the write took every byte and the sync succeeded.
+fn committed(file: &OpenFile, offset: u64, wanted: usize, [written, synced]: [i32; 2]) -> Result<(), DiskError> {
+    let got = to_result(written).map_err(|error| file.error("write", error))? as usize;
+    if got != wanted {
+        return Err(file.short(offset, wanted, got));
+    }
+    to_result(synced).map(drop).map_err(|error| file.error("sync", error))
+}
+
+fn write_entry(file: &OpenFile, offset: u64, buf: &DiskBuf, part: Range<usize>) -> Entry {
+    let at = offset + part.start as u64;
+    let part = &buf[part];
+    let bytes = part.len().min(IO_BYTES_MAX) as u32;
+    opcode::Write::new(fd(file), part.as_ptr(), bytes).offset(at).build()
+}
+
+fn fd(file: &OpenFile) -> types::Fd {
+    Fd(file.file.as_raw_fd())
+}
+
+fn again(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EINTR | libc::EAGAIN))
+}
+
+fn check_aligned(file: &OpenFile, offset: u64) {
+    assert!(offset.is_multiple_of(ALIGN as u64), "{}: offset {offset} is not aligned", file.path);
+}
+
+#[cfg(test)]
+mod tests;

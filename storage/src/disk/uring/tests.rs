@@ -1,0 +1,77 @@
+use super::*;
+use crate::disk::conformance;
+use crate::disk::plain::PlainDisk;
+use ring::RingOptions;
+use std::pin::pin;
+use std::task::{Context, Waker};
+
+fn ring() -> Option<Ring> {
+    match Ring::new(RingOptions { submissions: 8, completions: 16 }) {
+        Ok(ring) => Some(ring),
+        Err(error) => {
+            eprintln!("skipped: {error}");
+            None
+        }
+    }
+}
+
+#[test]
+fn the_uring_disk_conforms() {
+    let Some(ring) = ring() else { return };
+    for buffered in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::open(dir.path()).unwrap();
+        let root = if buffered { root.buffered() } else { root };
+        let disk = UringDisk::over(root, ring.clone());
+        ring.block_on(conformance::check(&disk)).unwrap();
+    }
+    ring.shutdown().unwrap();
+    assert_eq!(ring.in_flight(), 0);
+}
+
+#[test]
+fn the_plain_disk_conforms() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = PlainDisk::open(dir.path()).unwrap();
+    let mut check = pin!(conformance::check(&disk));
+    while check.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_commit_counts_only_when_both_entries_did() {
+    let Some(ring) = ring() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let disk = UringDisk::open(dir.path(), ring.clone()).unwrap();
+    let file = ring.block_on(disk.open("a", OpenMode::Create)).unwrap().unwrap();
+    let judge = |results| committed(&file, 0, 4096, results);
+    assert!(judge([4096, 0]).is_ok());
+    assert!(matches!(judge([512, 0]), Err(DiskError::ShortWrite { wanted: 4096, got: 512, .. })));
+    assert!(matches!(judge([512, -libc::ECANCELED]), Err(DiskError::ShortWrite { .. })));
+    assert!(matches!(judge([4096, -libc::ECANCELED]), Err(DiskError::Io { what: "sync", .. })));
+    assert!(matches!(judge([4096, -libc::EIO]), Err(DiskError::Io { what: "sync", .. })));
+    assert!(matches!(judge([-libc::ENOSPC, -libc::ECANCELED]), Err(DiskError::NoSpace { .. })));
+}
+
+#[test]
+fn teardown_with_commits_in_flight_waits_for_them() {
+    let Some(ring) = ring() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let disk = UringDisk::open(dir.path(), ring.clone()).unwrap();
+    let file = ring.block_on(disk.open("a", OpenMode::Create)).unwrap().unwrap();
+    ring.block_on(disk.allocate(&file, 1 << 20)).unwrap().unwrap();
+    let mut waiting: Vec<_> =
+        (0..30u64).map(|i| Box::pin(disk.commit(&file, i * 4096, DiskBuf::zeroed(4096)))).collect();
+    for future in &mut waiting {
+        assert!(future.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    }
+    ring.turn().unwrap();
+    ring.shutdown().unwrap();
+    assert_eq!(ring.in_flight(), 0);
+    for future in waiting {
+        let (result, buf) = ring.block_on(future).unwrap();
+        assert_eq!(buf.len(), 4096);
+        assert!(matches!(result, Ok(()) | Err(DiskError::Io { .. })), "done, or cancelled and said so: {result:?}");
+    }
+}
