@@ -1,0 +1,201 @@
+//! What a store is told at its start, and how it is told to stop and asked how it is.
+
+use ringkv_core::raft::Role;
+use ringkv_storage::error::StorageError;
+use ringkv_wire::ids::{Generation, Incarnation, ShardId, StoreId};
+use ringkv_wire::ring::topology::ClusterMap;
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// What a store is told at its start.
+#[derive(Clone, Debug)]
+pub struct StoreConfig {
+    /// Which store it is.
+    pub id: StoreId,
+    /// The incarnation of its data directory.
+    pub incarnation: Incarnation,
+    /// The cluster map.
+    pub map: Arc<ClusterMap>,
+    /// Its folder below the disk's root, for instance `store-0000`.
+    pub dir: String,
+    /// The store has had a log before: finding none is damage, not a first boot.
+    pub made: bool,
+    /// Memory and file sizes.
+    pub budgets: Budgets,
+}
+
+/// Memory and file sizes of one store.
+#[derive(Clone, Copy, Debug)]
+pub struct Budgets {
+    /// All memtables together: above it the largest is flushed.
+    pub memtable_bytes: usize,
+    /// The block cache.
+    pub cache_bytes: usize,
+    /// One log segment.
+    pub segment_bytes: u64,
+    /// Log kept for followers beyond what redo needs.
+    pub log_keep_bytes: u64,
+    /// One shard's session table.
+    pub session_bytes: usize,
+    /// Unanswered requests of one connection.
+    pub inflight_requests: usize,
+}
+
+impl Default for Budgets {
+    fn default() -> Budgets {
+        Budgets {
+            memtable_bytes: 64 << 20,
+            cache_bytes: 64 << 20,
+            segment_bytes: 32 << 20,
+            log_keep_bytes: 64 << 20,
+            session_bytes: 8 << 20,
+            inflight_requests: 4096,
+        }
+    }
+}
+
+/// Why a store ended.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Its files cannot be used.
+    #[error("store {store}: {source}")]
+    Storage {
+        /// The store.
+        store: StoreId,
+        /// What is wrong.
+        source: StorageError,
+    },
+    /// What its files say does not fit the map.
+    #[error("store {store}: {what}")]
+    Config {
+        /// The store.
+        store: StoreId,
+        /// What does not fit.
+        what: String,
+    },
+}
+
+/// One shard of a store, as seen from outside.
+#[derive(Clone, Debug)]
+pub struct ShardView {
+    /// The shard.
+    pub shard: ShardId,
+    /// Its generation.
+    pub generation: Generation,
+    /// This replica's role.
+    pub role: Role,
+    /// Its term.
+    pub term: u64,
+    /// Who leads, as far as it knows.
+    pub leader: Option<StoreId>,
+    /// Commit index.
+    pub commit: u64,
+    /// Applied index.
+    pub applied: u64,
+    /// Last index of its log.
+    pub last_index: u64,
+    /// Log time at the applied index, ms.
+    pub log_time_ms: u64,
+    /// Bytes of the session table.
+    pub session_bytes: usize,
+    /// Bytes of entries held in memory.
+    pub raft_bytes: usize,
+}
+
+/// A store as seen from outside.
+#[derive(Clone, Debug)]
+pub struct StoreView {
+    /// The store.
+    pub id: StoreId,
+    /// It may vote.
+    pub admitted: bool,
+    /// Its log failed.
+    pub failed: bool,
+    /// Bytes of all memtables.
+    pub memtable_bytes: usize,
+    /// Its shards, by id.
+    pub shards: Vec<ShardView>,
+}
+
+/// Something a store did that an onlooker may want to check.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AppliedEntry {
+    /// Where.
+    pub store: StoreId,
+    /// The shard.
+    pub shard: ShardId,
+    /// Index of the entry.
+    pub index: u64,
+    /// Its term.
+    pub term: u64,
+    /// Its log time, ms.
+    pub log_time_ms: u64,
+    /// Checksum of its body.
+    pub body_crc: u32,
+}
+
+/// Looks at a store.
+pub type Look = Rc<dyn Fn() -> StoreView>;
+/// Is told of applied entries.
+pub type Watch = Rc<dyn Fn(AppliedEntry)>;
+
+#[derive(Default)]
+struct Shared {
+    stop: Cell<bool>,
+    wake: RefCell<Option<Rc<dyn Fn()>>>,
+    look: RefCell<Option<Look>>,
+    watch: RefCell<Option<Watch>>,
+}
+
+/// The handle by which whoever runs a store stops it and looks at it. On the store's own thread.
+#[derive(Clone, Default)]
+pub struct Control(Rc<Shared>);
+
+impl Control {
+    /// A handle, to be given to one store.
+    pub fn new() -> Control {
+        Control::default()
+    }
+
+    /// Asks the store to hand leadership over and end. Its `run` then returns.
+    pub fn shutdown(&self) {
+        self.0.stop.set(true);
+        if let Some(wake) = self.0.wake.borrow().as_ref() {
+            wake();
+        }
+    }
+
+    /// How the store is between two turns; `None` before it has opened or after it ended.
+    pub fn observe(&self) -> Option<StoreView> {
+        let look = self.0.look.borrow().clone();
+        look.map(|look| look())
+    }
+
+    /// Calls `watch` for each entry as it is applied. To be set before the store runs.
+    pub fn watch(&self, watch: impl Fn(AppliedEntry) + 'static) {
+        *self.0.watch.borrow_mut() = Some(Rc::new(watch));
+    }
+
+    /// Whether [`Control::shutdown`] was called.
+    pub fn stopping(&self) -> bool {
+        self.0.stop.get()
+    }
+
+    /// The store's side: how to wake it, how to look at it.
+    pub fn attach(&self, wake: Rc<dyn Fn()>, look: Look) {
+        *self.0.wake.borrow_mut() = Some(wake);
+        *self.0.look.borrow_mut() = Some(look);
+    }
+
+    /// The store's side: it ended.
+    pub fn detach(&self) {
+        *self.0.wake.borrow_mut() = None;
+        *self.0.look.borrow_mut() = None;
+    }
+
+    /// The store's side: whom to tell of applied entries.
+    pub fn watcher(&self) -> Option<Watch> {
+        self.0.watch.borrow().clone()
+    }
+}
