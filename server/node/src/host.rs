@@ -1,0 +1,34 @@
+//! The hosts: what runs a core's stores on this machine. The one place that knows which hosts there are.
+//!
+//! A host is chosen at boot and then is a type: [`start`] matches on [`HostKind`] once per core, everything behind it is
+//! generic over [`Host`].
+
+pub mod core;
+pub mod mailbox;
+pub mod plain;
+
+use crate::host::core::{CoreConfig, Ended, Tenant};
+use std::io;
+use std::thread::JoinHandle;
+
+#[cfg(doc)]
+use ringkv_shard::host::Host;
+
+/// The hosts there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HostKind {
+    /// epoll and a helper thread for the disk.
+    Plain,
+}
+
+/// Starts a core's thread on the chosen host. It ends when all its stores have.
+pub fn start<T: Tenant>(
+    kind: HostKind,
+    core: CoreConfig,
+    tenant: T,
+    ended: tokio::sync::mpsc::UnboundedSender<Ended>,
+) -> io::Result<JoinHandle<()>> {
+    match kind {
+        HostKind::Plain => plain::start(core, tenant, ended),
+    }
+}

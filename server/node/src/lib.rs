@@ -1,0 +1,6 @@
+//! The ringkv server: configuration, boot, hosts.
+
+pub mod clock;
+pub mod door;
+pub mod host;
+pub mod pin;
