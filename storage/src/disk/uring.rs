@@ -109,11 +109,11 @@ impl UringDisk {
         names: [&str; 2],
         what: &'static str,
         make: impl FnOnce(&[CString; 2]) -> Entry,
-    ) -> Result<i32, DiskError> {
+    ) -> Result<(), DiskError> {
         let paths = [self.name(names[0])?, self.name(names[1])?];
         // SAFETY: the names' bytes are on the heap, owned by the operation.
         let done = unsafe { self.ring.op(paths, |paths| make(paths)) }.await;
-        done.ok().map_err(|error| DiskError::io(names[0], what, error))
+        done.ok().map(drop).map_err(|error| DiskError::io(names[0], what, error))
     }
 
     fn name(&self, path: &str) -> Result<CString, DiskError> {
@@ -122,11 +122,15 @@ impl UringDisk {
     }
 
     async fn open_raw(&self, path: &str, flags: i32) -> Result<OpenFile, DiskError> {
-        let raw = self.on_names([path, path], "open", |names| {
-            opcode::OpenAt::new(Fd(libc::AT_FDCWD), names[0].as_ptr()).flags(flags).mode(0o644).build()
-        });
-        let raw = raw.await?;
-        // SAFETY: the descriptor is new and nobody else's.
+        let name = self.name(path)?;
+        // SAFETY: the name's bytes are on the heap, owned by the operation.
+        let opened = unsafe {
+            self.ring.op_opening(name, |name| {
+                opcode::OpenAt::new(Fd(libc::AT_FDCWD), name.as_ptr()).flags(flags).mode(0o644).build()
+            })
+        };
+        let raw = opened.await.ok().map_err(|error| DiskError::io(path, "open", error))?;
+        // SAFETY: the descriptor is new and nobody else's; there was no await since it was taken.
         let file = unsafe { std::fs::File::from_raw_fd(raw) };
         Ok(OpenFile { file, path: path.to_owned(), direct: flags & libc::O_DIRECT != 0 })
     }
@@ -230,14 +234,14 @@ impl Disk for UringDisk {
         let renamed = self.on_names([from, to], "rename", |[from, to]| {
             opcode::RenameAt::new(here, from.as_ptr(), here, to.as_ptr()).build()
         });
-        renamed.await.map(drop)
+        renamed.await
     }
 
     async fn remove(&self, path: &str) -> Result<(), DiskError> {
         let removed = self.on_names([path, path], "remove", |[path, _]| {
             opcode::UnlinkAt::new(Fd(libc::AT_FDCWD), path.as_ptr()).build()
         });
-        removed.await.map(drop)
+        removed.await
     }
 
     async fn list(&self, path: &str) -> Result<Vec<String>, DiskError> {

@@ -16,7 +16,7 @@
 mod op;
 mod slab;
 
-pub use op::{Done, Op, to_result};
+pub use op::{Cancelling, Done, Op, to_result};
 
 use io_uring::squeue::{Entry, Flags};
 use io_uring::{EnterFlags, IoUring, cqueue, opcode, types};

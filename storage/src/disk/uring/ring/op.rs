@@ -1,8 +1,9 @@
 //! Futures of entries that complete once.
 
-use super::{Completion, Owner, Ring};
+use super::{Completion, Owner, Ring, Ticket};
 use io_uring::squeue::Entry;
 use std::cell::{Cell, UnsafeCell};
+use std::os::fd::{FromRawFd, OwnedFd};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
@@ -31,7 +32,10 @@ pub fn to_result(result: i32) -> Result<i32, std::io::Error> {
 /// Resolves when all entries of the operation have completed. Dropping it cancels nothing: what the operation keeps alive
 /// stays with the ring until then.
 #[must_use = "an operation is watched by polling it"]
-pub struct Op<T>(Rc<Shared<T>>);
+pub struct Op<T> {
+    shared: Rc<Shared<T>>,
+    ticket: Ticket,
+}
 
 struct Shared<T> {
     /// While `missing` > 0 the kernel may be using it: nobody else touches it.
@@ -39,6 +43,18 @@ struct Shared<T> {
     results: Cell<[i32; 2]>,
     missing: Cell<u32>,
     waker: Cell<Option<Waker>>,
+    /// Whether the result is a new descriptor, to be closed when nobody takes it.
+    opens: bool,
+}
+
+impl<T> Drop for Shared<T> {
+    fn drop(&mut self) {
+        let [result, _] = self.results.get();
+        if self.opens && self.keep.get_mut().is_some() && self.missing.get() == 0 && result >= 0 {
+            // SAFETY: the kernel opened it for this operation, and what was kept was not taken, so neither was the result.
+            drop(unsafe { OwnedFd::from_raw_fd(result) });
+        }
+    }
 }
 
 impl<T: 'static> Owner for Shared<T> {
@@ -63,10 +79,24 @@ impl Ring {
     /// The entry points only at memory and descriptors owned by the `T` it was shown (inside it or on its heap) or living
     /// as long as the process; it is not multishot.
     pub unsafe fn op<T: 'static>(&self, keep: T, make: impl FnOnce(&mut T) -> Entry) -> Op<T> {
-        let (shared, entry) = share(keep, 1, make);
+        // SAFETY: the caller's.
+        unsafe { self.single(keep, false, make) }
+    }
+
+    /// As [`Ring::op`] for an entry whose result is a new descriptor: closed when the future is dropped before it gave it.
+    ///
+    /// # Safety
+    /// As for [`Ring::op`].
+    pub unsafe fn op_opening<T: 'static>(&self, keep: T, make: impl FnOnce(&mut T) -> Entry) -> Op<T> {
+        // SAFETY: the caller's.
+        unsafe { self.single(keep, true, make) }
+    }
+
+    unsafe fn single<T: 'static>(&self, keep: T, opens: bool, make: impl FnOnce(&mut T) -> Entry) -> Op<T> {
+        let (shared, entry) = share(keep, 1, opens, make);
         // SAFETY: `shared` owns `keep` in place and touches it only after the last completion; the rest is the caller's.
-        unsafe { self.push(entry, shared.clone(), 0) };
-        Op(shared)
+        let ticket = unsafe { self.push(entry, shared.clone(), 0) };
+        Op { shared, ticket }
     }
 
     /// As [`Ring::op`] for two linked entries: the second runs when the first has succeeded in full.
@@ -74,19 +104,20 @@ impl Ring {
     /// # Safety
     /// As for [`Ring::op`], for both.
     pub unsafe fn op_linked<T: 'static>(&self, keep: T, make: impl FnOnce(&mut T) -> (Entry, Entry)) -> Op<T> {
-        let (shared, (first, second)) = share(keep, 2, make);
-        // SAFETY: as in `op`.
-        unsafe { self.push_linked(first, second, shared.clone()) };
-        Op(shared)
+        let (shared, (first, second)) = share(keep, 2, false, make);
+        // SAFETY: as in `single`.
+        let (ticket, _) = unsafe { self.push_linked(first, second, shared.clone()) };
+        Op { shared, ticket }
     }
 }
 
-fn share<T, E>(keep: T, entries: u32, make: impl FnOnce(&mut T) -> E) -> (Rc<Shared<T>>, E) {
+fn share<T, E>(keep: T, entries: u32, opens: bool, make: impl FnOnce(&mut T) -> E) -> (Rc<Shared<T>>, E) {
     let shared = Rc::new(Shared {
         keep: UnsafeCell::new(Some(keep)),
         results: Cell::new([0; 2]),
         missing: Cell::new(entries),
         waker: Cell::new(None),
+        opens,
     });
     // SAFETY: nothing else refers to the cell yet.
     let made = make(unsafe { (*shared.keep.get()).as_mut() }.expect("put there above"));
@@ -97,12 +128,41 @@ impl<T> Future for Op<T> {
     type Output = Done<T>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Done<T>> {
-        if self.0.missing.get() > 0 {
-            self.0.waker.set(Some(cx.waker().clone()));
+        if self.shared.missing.get() > 0 {
+            self.shared.waker.set(Some(cx.waker().clone()));
             return Poll::Pending;
         }
         // SAFETY: all entries have completed, so the kernel is done with it, and the ring's owner reference does not touch it.
-        let keep = unsafe { (*self.0.keep.get()).take() }.expect("an operation is not polled after it was ready");
-        Poll::Ready(Done { results: self.0.results.get(), keep })
+        let keep = unsafe { (*self.shared.keep.get()).take() }.expect("an operation is not polled after it was ready");
+        Poll::Ready(Done { results: self.shared.results.get(), keep })
+    }
+}
+
+impl<T> Op<T> {
+    /// The same operation, given up by the kernel when the future is dropped: for waits on others that may never end.
+    pub fn cancel_on_drop(self, ring: &Ring) -> Cancelling<T> {
+        Cancelling { op: self, ring: ring.clone() }
+    }
+}
+
+/// See [`Op::cancel_on_drop`].
+#[must_use = "dropping it cancels it"]
+pub struct Cancelling<T> {
+    op: Op<T>,
+    ring: Ring,
+}
+
+impl<T> Future for Cancelling<T> {
+    type Output = Done<T>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Done<T>> {
+        Pin::new(&mut self.op).poll(cx)
+    }
+}
+
+impl<T> Drop for Cancelling<T> {
+    fn drop(&mut self) {
+        // Nothing happens when it has completed.
+        self.ring.cancel(self.op.ticket);
     }
 }

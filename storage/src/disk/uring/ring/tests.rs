@@ -181,3 +181,35 @@ fn the_eventfd_tells_when_to_wake() {
     assert_eq!(ring.turn().expect("the ring runs").completed, 1);
     assert_eq!(ring.block_on(reading).expect("done").results[0], 4);
 }
+
+#[test]
+fn a_descriptor_that_nobody_takes_is_closed() {
+    let Some(ring) = small() else { return };
+    let (from, mut to) = pipe();
+    let name = std::ffi::CString::new(format!("/proc/self/fd/{}", from.as_raw_fd())).expect("no zeros");
+    // SAFETY: the name is on the heap, owned by the operation.
+    let opening =
+        unsafe { ring.op_opening(name, |name| opcode::OpenAt::new(types::Fd(libc::AT_FDCWD), name.as_ptr()).build()) };
+    while ring.in_flight() > 0 {
+        ring.turn_waiting().expect("the ring runs");
+    }
+    drop(from);
+    assert!(to.write_all(b"a").is_ok(), "the operation holds another reading end");
+    drop(opening);
+    assert!(to.write_all(b"a").is_err(), "and closed it");
+}
+
+#[test]
+fn a_wait_is_cancelled_with_its_future() {
+    let Some(ring) = small() else { return };
+    let alive = Rc::default();
+    let (from, to) = pipe();
+    let waiting = read(&ring, from, Alive::new(&alive)).cancel_on_drop(&ring);
+    ring.turn().expect("the ring runs");
+    drop(waiting);
+    while ring.in_flight() > 0 {
+        ring.turn_waiting().expect("the ring runs");
+    }
+    assert_eq!(alive.get(), 0);
+    drop(to);
+}
