@@ -1,5 +1,7 @@
 //! Canaries: every history under `histories/bad` must be rejected, every one under `histories/good` accepted.
 
+#![expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
+
 use std::fs::File;
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
