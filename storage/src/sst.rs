@@ -1,0 +1,86 @@
+//! Tables: sorted, immutable files of one tree (FORMAT.md §2).
+
+pub mod block;
+pub mod builder;
+pub mod filter;
+pub mod footer;
+pub mod index;
+pub mod properties;
+pub mod reader;
+pub mod scan;
+pub mod verify;
+pub mod writer;
+
+use crate::error::StorageError;
+use bytes::Bytes;
+use ringkv_wire::ids::KeyspaceId;
+use std::fmt;
+
+/// 128 random bits that name a table for its lifetime and seed its checksums.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TableId(pub [u8; 16]);
+
+impl fmt::Display for TableId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|b| write!(f, "{b:02x}"))
+    }
+}
+
+impl fmt::Debug for TableId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl TableId {
+    /// Where the checksum of bytes at `offset` of this table starts.
+    pub fn seed(&self, offset: u64) -> u32 {
+        crc32c::crc32c_append(crc32c::crc32c(&self.0), &offset.to_le_bytes())
+    }
+    /// The checksum of `bytes`, which begin at `offset`.
+    pub fn checksum(&self, offset: u64, bytes: &[u8]) -> u32 {
+        crc32c::crc32c_append(self.seed(offset), bytes)
+    }
+}
+
+/// A key in its tree: the tree's order is the order of this pair.
+pub type TreeKey<'k> = (KeyspaceId, &'k [u8]);
+
+/// One version of one key. A record without a value is a tombstone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// Its keyspace.
+    pub keyspace: KeyspaceId,
+    /// Its key.
+    pub key: Bytes,
+    /// Log index of the write.
+    pub version: u64,
+    /// The value, unless deleted.
+    pub value: Option<Bytes>,
+}
+
+impl Record {
+    /// Its place in the tree.
+    pub fn tree_key(&self) -> TreeKey<'_> {
+        (self.keyspace, &self.key)
+    }
+}
+
+/// A value and the log index that wrote it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Value {
+    /// The bytes. They may share the memory of a block: copy what is kept for long.
+    pub value: Bytes,
+    /// Log index of the write.
+    pub version: u64,
+}
+
+/// Bytes at `offset` of `path` are not what was written.
+pub(crate) fn damaged(path: &str, offset: u64, expected: impl fmt::Display, got: impl fmt::Display) -> StorageError {
+    StorageError::Damaged {
+        path: path.to_owned(),
+        offset,
+        expected: expected.to_string(),
+        got: got.to_string(),
+    }
+}

@@ -1,0 +1,165 @@
+//! The sparse index: one fixed-size entry per block, searched where it is mapped (FORMAT.md §2.2).
+
+use crate::sst::TreeKey;
+use ringkv_wire::ids::KeyspaceId;
+use std::cmp::Ordering;
+use zerocopy::little_endian::{U16, U32, U64};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned, big_endian};
+
+/// Bytes of an index entry.
+pub const INDEX_ENTRY_BYTES: usize = size_of::<IndexEntry>();
+
+/// One block and the separator before it.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct IndexEntry {
+    block_offset: U64,
+    block_bytes: U32,
+    keyspace: U32,
+    prefix: big_endian::U64,
+    key_start: U32,
+    key_bytes: U16,
+    zero: U16,
+}
+
+const _: () = assert!(size_of::<IndexEntry>() == 32);
+const _: () = assert!(std::mem::offset_of!(IndexEntry, prefix) == 16);
+
+/// Where a block stands in its file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BlockPlace {
+    /// Its number in the table, from 0.
+    pub number: usize,
+    /// Where it starts.
+    pub offset: u64,
+    /// Its length, trailer included.
+    pub bytes: u32,
+}
+
+impl BlockPlace {
+    /// Where it ends.
+    pub fn end(&self) -> u64 {
+        self.offset + u64::from(self.bytes)
+    }
+}
+
+/// The first 8 bytes as a number that compares as the keys do, up to equality.
+fn prefix(key: &[u8]) -> u64 {
+    let mut bytes = [0; 8];
+    let n = key.len().min(8);
+    bytes[..n].copy_from_slice(&key[..n]);
+    u64::from_be_bytes(bytes)
+}
+
+/// The shortest prefix of `first` that is greater than `before`.
+fn separator<'k>(before: Option<TreeKey<'_>>, first: TreeKey<'k>) -> TreeKey<'k> {
+    match before {
+        Some((keyspace, key)) if keyspace == first.0 => {
+            let common = key.iter().zip(first.1).take_while(|(a, b)| a == b).count();
+            (first.0, &first.1[..(common + 1).min(first.1.len())])
+        }
+        _ => (first.0, &[]),
+    }
+}
+
+/// Collects the index while blocks are made.
+#[derive(Debug, Default)]
+pub struct IndexBuilder {
+    entries: Vec<IndexEntry>,
+    keys: Vec<u8>,
+}
+
+impl IndexBuilder {
+    /// Adds a block; `before` is the last key of the block before it, `first` its own first.
+    pub fn add(&mut self, before: Option<TreeKey<'_>>, first: TreeKey<'_>, offset: u64, bytes: usize) {
+        let (keyspace, key) = separator(before, first);
+        self.entries.push(IndexEntry {
+            block_offset: U64::new(offset),
+            block_bytes: U32::new(u32::try_from(bytes).expect("a block is below 17 MiB")),
+            keyspace: U32::new(keyspace.0),
+            prefix: big_endian::U64::new(prefix(key)),
+            key_start: U32::new(u32::try_from(self.keys.len()).expect("separators of one table are below 4 GiB")),
+            key_bytes: U16::new(u16::try_from(key.len()).expect("keys are limited to 65,535 bytes")),
+            zero: U16::new(0),
+        });
+        self.keys.extend_from_slice(key);
+    }
+
+    /// Number of blocks.
+    pub fn blocks(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Appends the section.
+    pub fn finish(self, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.entries.as_bytes());
+        out.extend_from_slice(&self.keys);
+    }
+}
+
+/// An index in place. Cheap to make over a section that [`Index::verify`] accepted.
+#[derive(Clone, Copy, Debug)]
+pub struct Index<'m> {
+    entries: &'m [IndexEntry],
+    keys: &'m [u8],
+}
+
+impl<'m> Index<'m> {
+    /// The index of `blocks` entries in `section`; none when it cannot hold them.
+    pub fn new(section: &'m [u8], blocks: usize) -> Option<Index<'m>> {
+        let (entries, keys) = section.split_at_checked(blocks.checked_mul(INDEX_ENTRY_BYTES)?)?;
+        Some(Index { entries: <[IndexEntry]>::ref_from_bytes(entries).ok()?, keys })
+    }
+
+    /// Whether every separator lies inside and ascends, and every block lies below `blocks_end`, in order.
+    pub fn verify(&self, blocks_end: u64) -> bool {
+        let (mut end, mut before) = (0, None);
+        for (number, entry) in self.entries.iter().enumerate() {
+            let (Some(place), Some(key)) = (self.place(number), self.key_of(entry)) else { return false };
+            let in_order = before.is_none_or(|before| before < key);
+            let in_place = place.offset >= end && place.bytes > 0 && prefix(key.1) == entry.prefix.get();
+            if !in_order || !in_place || place.offset.checked_add(u64::from(place.bytes)).is_none_or(|e| e > blocks_end) {
+                return false;
+            }
+            (end, before) = (place.end(), Some(key));
+        }
+        !self.entries.is_empty()
+    }
+
+    /// Number of blocks.
+    pub fn blocks(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Where block `number` stands.
+    pub fn place(&self, number: usize) -> Option<BlockPlace> {
+        let entry = self.entries.get(number)?;
+        Some(BlockPlace { number, offset: entry.block_offset.get(), bytes: entry.block_bytes.get() })
+    }
+
+    /// The separator before block `number`.
+    pub fn separator(&self, number: usize) -> Option<TreeKey<'m>> {
+        self.key_of(self.entries.get(number)?)
+    }
+
+    fn key_of(&self, entry: &IndexEntry) -> Option<TreeKey<'m>> {
+        let start = entry.key_start.get() as usize;
+        let key = self.keys.get(start..start.checked_add(usize::from(entry.key_bytes.get()))?)?;
+        Some((KeyspaceId(entry.keyspace.get()), key))
+    }
+
+    /// The block that holds `key` if any does: the last one whose separator is not greater.
+    pub fn find(&self, key: TreeKey<'_>) -> Option<BlockPlace> {
+        let short = prefix(key.1);
+        let at_or_before = self.entries.partition_point(|entry| {
+            let order = entry.keyspace.get().cmp(&key.0.0).then_with(|| entry.prefix.get().cmp(&short));
+            let order = order.then_with(|| self.key_of(entry).map_or(Ordering::Equal, |(_, bytes)| bytes.cmp(key.1)));
+            order != Ordering::Greater
+        });
+        self.place(at_or_before.checked_sub(1)?)
+    }
+}
+
+#[cfg(test)]
+#[path = "index_tests.rs"]
+mod tests;
