@@ -97,4 +97,20 @@ pub enum StorageError {
         /// The first error.
         cause: Arc<DiskError>,
     },
+    /// A step whose outcome is unknown was given up half way; nothing may follow it.
+    #[error("{what} was given up half way: reopen the store")]
+    Interrupted {
+        /// What was given up.
+        what: &'static str,
+    },
+    /// A table of a snapshot is not held here, or did not come as announced.
+    #[error("table {table}: expected {expected}, got {got}")]
+    Transfer {
+        /// The table's id, in hex.
+        table: String,
+        /// What should have come.
+        expected: String,
+        /// What did.
+        got: String,
+    },
 }

@@ -77,10 +77,5 @@ pub struct Value {
 
 /// Bytes at `offset` of `path` are not what was written.
 pub(crate) fn damaged(path: &str, offset: u64, expected: impl fmt::Display, got: impl fmt::Display) -> StorageError {
-    StorageError::Damaged {
-        path: path.to_owned(),
-        offset,
-        expected: expected.to_string(),
-        got: got.to_string(),
-    }
+    StorageError::Damaged { path: path.to_owned(), offset, expected: expected.to_string(), got: got.to_string() }
 }

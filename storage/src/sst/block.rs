@@ -63,7 +63,8 @@ impl BlockBuilder {
 
     /// Appends an entry; keys must come in the tree's order.
     pub fn add(&mut self, key: TreeKey<'_>, version: u64, value: Option<&[u8]>) {
-        let offset = u16::try_from(self.bytes.len()).expect("a block is closed before its target, at most 32,768 bytes");
+        let offset =
+            u16::try_from(self.bytes.len()).expect("a block is closed before its target, at most 32,768 bytes");
         self.offsets.push(U16::new(offset));
         let value_bytes = u32::try_from(value.map_or(0, <[u8]>::len)).expect("values are limited to 16 MiB");
         let head = EntryHead {

@@ -21,7 +21,9 @@ pub struct TableBuilder {
     /// Last key of the block before the open one.
     block_before: Option<(KeyspaceId, Vec<u8>)>,
     out: Vec<u8>,
-    taken: u64,
+    /// Bytes of `out` already taken, and bytes taken in all but those.
+    head: usize,
+    gone: u64,
     index: IndexBuilder,
     filter: FilterBuilder,
     properties: Properties,
@@ -38,7 +40,8 @@ impl TableBuilder {
             block_first: (KeyspaceId(0), Vec::new()),
             block_before: None,
             out: Vec::new(),
-            taken: 0,
+            head: 0,
+            gone: 0,
             index: IndexBuilder::default(),
             filter: FilterBuilder::new(keys),
             properties: Properties::default(),
@@ -72,7 +75,7 @@ impl TableBuilder {
     }
 
     fn offset(&self) -> u64 {
-        self.taken + self.out.len() as u64
+        self.gone + self.out.len() as u64
     }
 
     fn close_block(&mut self) {
@@ -90,16 +93,19 @@ impl TableBuilder {
 
     /// Bytes made and not yet taken.
     pub fn pending(&self) -> usize {
-        self.out.len()
+        self.out.len() - self.head
     }
 
-    /// Takes up to `bytes` (a multiple of 4,096) from the front into `to`; answers how many. Only whole pages are
-    /// taken.
+    /// Takes from the front into `to`, whole pages of 4,096 bytes only; answers how many bytes.
     pub fn take(&mut self, to: &mut [u8]) -> usize {
-        let bytes = to.len().min(self.out.len()) / ALIGN * ALIGN;
-        to[..bytes].copy_from_slice(&self.out[..bytes]);
-        self.out.drain(..bytes);
-        self.taken += bytes as u64;
+        let bytes = to.len().min(self.pending()) / ALIGN * ALIGN;
+        to[..bytes].copy_from_slice(&self.out[self.head..self.head + bytes]);
+        self.head += bytes;
+        // Moving the rest is paid for by what was taken.
+        if self.head >= self.out.len() / 2 {
+            self.out.drain(..self.head);
+            self.gone += std::mem::take(&mut self.head) as u64;
+        }
         bytes
     }
 
@@ -126,9 +132,8 @@ impl TableBuilder {
         });
         let properties = self.section(|builder, out| builder.properties.encode(out));
         let end = (self.offset() + FOOTER_BYTES as u64).next_multiple_of(ALIGN as u64);
-        let footer =
-            Footer { id: self.id, file_bytes: end, blocks_bytes, index, blocks, filter, pieces, properties };
-        self.out.resize((end - self.taken) as usize - FOOTER_BYTES, 0);
+        let footer = Footer { id: self.id, file_bytes: end, blocks_bytes, index, blocks, filter, pieces, properties };
+        self.out.resize((end - self.gone) as usize - FOOTER_BYTES, 0);
         self.out.extend_from_slice(&footer.encode());
         assert_eq!(self.offset(), end, "the footer ends the file");
         footer

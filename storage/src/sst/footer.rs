@@ -114,7 +114,8 @@ impl Footer {
     pub fn decode(bytes: &[u8], file_bytes: u64, path: &str) -> Result<Footer, StorageError> {
         let offset = file_bytes.saturating_sub(FOOTER_BYTES as u64);
         let problem = |expected: &str, got: String| damaged(path, offset, expected, got);
-        let layout = Layout::read_from_bytes(bytes).map_err(|_| problem("a footer", format!("{} bytes", bytes.len())))?;
+        let layout =
+            Layout::read_from_bytes(bytes).map_err(|_| problem("a footer", format!("{} bytes", bytes.len())))?;
         if layout.magic != MAGIC {
             return Err(problem("magic RKST", format!("{:02x?}", layout.magic)));
         }
@@ -129,7 +130,7 @@ impl Footer {
             return Err(StorageError::Newer { path, got: version.into(), known: TABLE_VERSION.into() });
         }
         let section = |start: U64, bytes: u64, crc: U32| {
-            let end = start.get().checked_add(bytes).unwrap_or(u64::MAX);
+            let end = start.get().saturating_add(bytes);
             Section { range: start.get()..end, crc: crc.get() }
         };
         let footer = Footer {

@@ -118,7 +118,8 @@ impl<'m> Index<'m> {
             let (Some(place), Some(key)) = (self.place(number), self.key_of(entry)) else { return false };
             let in_order = before.is_none_or(|before| before < key);
             let in_place = place.offset >= end && place.bytes > 0 && prefix(key.1) == entry.prefix.get();
-            if !in_order || !in_place || place.offset.checked_add(u64::from(place.bytes)).is_none_or(|e| e > blocks_end) {
+            if !in_order || !in_place || place.offset.checked_add(u64::from(place.bytes)).is_none_or(|e| e > blocks_end)
+            {
                 return false;
             }
             (end, before) = (place.end(), Some(key));

@@ -1,0 +1,4 @@
+//! Fewer tables: what to merge is a pure choice, merging is a job.
+
+pub mod choose;
+pub mod job;

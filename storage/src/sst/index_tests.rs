@@ -1,0 +1,68 @@
+use super::*;
+use proptest::prelude::*;
+use std::collections::BTreeSet;
+
+fn key() -> impl Strategy<Value = (u32, Vec<u8>)> {
+    // Few letters and zeros, lengths around the 8 bytes of the prefix: ties must fall to the whole key.
+    (0u32..3, prop::collection::vec(prop::sample::select(vec![0u8, 1, 255]), 0..12))
+}
+
+fn tree_key(key: &(u32, Vec<u8>)) -> TreeKey<'_> {
+    (KeyspaceId(key.0), &key.1)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+    #[test]
+    fn leads_to_the_block_that_holds_the_key(keys in prop::collection::btree_set(key(), 1..80), cut in 1usize..7, probe in key()) {
+        let keys: Vec<_> = keys.into_iter().collect();
+        let (mut builder, mut before) = (IndexBuilder::default(), None);
+        for (number, block) in keys.chunks(cut).enumerate() {
+            builder.add(before.map(tree_key), tree_key(&block[0]), number as u64 * 100, 100);
+            before = block.last();
+        }
+        let (blocks, mut section) = (builder.blocks(), Vec::new());
+        builder.finish(&mut section);
+        let index = Index::new(&section, blocks).unwrap();
+        prop_assert!(index.verify(blocks as u64 * 100));
+        prop_assert!(!index.verify(blocks as u64 * 100 - 1), "the last block ends behind the blocks");
+        for (at, key) in keys.iter().enumerate() {
+            prop_assert_eq!(index.find(tree_key(key)).map(|place| place.number), Some(at / cut));
+        }
+        // Any other key: the answer is the last separator not greater, as a plain search gives it.
+        let plain = (0..blocks).rev().find(|n| index.separator(*n).unwrap() <= tree_key(&probe));
+        prop_assert_eq!(index.find(tree_key(&probe)).map(|place| place.number), plain);
+    }
+
+    #[test]
+    fn damaged_sections_never_panic(mut section in prop::collection::vec(any::<u8>(), 0..200), blocks in 0usize..6, probe in key()) {
+        section.extend_from_slice(&[0; 8]);
+        if let Some(index) = Index::new(&section, blocks) {
+            index.verify(1 << 40);
+            index.find(tree_key(&probe));
+        }
+    }
+}
+
+#[test]
+fn separators_are_short() {
+    let key = |bytes: &'static [u8]| (KeyspaceId(1), bytes);
+    assert_eq!(separator(Some(key(b"aaaa")), key(b"aabbbb")), key(b"aab"));
+    assert_eq!(separator(Some(key(b"a")), key(b"ab")), key(b"ab"));
+    assert_eq!(separator(Some((KeyspaceId(0), b"z")), key(b"abc")), key(b""));
+    assert_eq!(separator(None, key(b"abc")), key(b""));
+}
+
+#[test]
+fn separators_out_of_order_are_refused() {
+    let (mut builder, mut section) = (IndexBuilder::default(), Vec::new());
+    builder.add(None, (KeyspaceId(1), b"b"), 0, 10);
+    builder.add(Some((KeyspaceId(1), b"c")), (KeyspaceId(1), b"a"), 10, 10);
+    builder.finish(&mut section);
+    let keys: BTreeSet<_> = [b"".as_slice(), b"a"].into();
+    let index = Index::new(&section, 2).unwrap();
+    assert_eq!((0..2).filter_map(|n| index.separator(n)).map(|(_, key)| key).collect::<BTreeSet<_>>(), keys);
+    assert!(index.verify(20));
+    section[16 + 32] = 0xff;
+    assert!(!Index::new(&section, 2).unwrap().verify(20), "the prefix is not the separator's");
+}

@@ -1,0 +1,266 @@
+//! An open table: point lookups over its mapped index and filter, blocks read when needed.
+
+use crate::cache::BlockCache;
+use crate::disk::{ALIGN, Disk, DiskBuf, Mapped, OpenMode};
+use crate::error::{DiskError, StorageError};
+use crate::sst::block::Block;
+use crate::sst::filter::Filter;
+use crate::sst::footer::{FOOTER_BYTES, Footer, Section};
+use crate::sst::index::{BlockPlace, Index};
+use crate::sst::properties::Properties;
+use crate::sst::{TableId, TreeKey, Value, damaged};
+use bytes::Bytes;
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+/// What the manifest knows of a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TableRef {
+    /// Its id.
+    pub id: TableId,
+    /// The number in its file's name.
+    pub number: u64,
+    /// The file's length.
+    pub bytes: u64,
+}
+
+/// The name of table file `number`, in its directory.
+pub fn table_name(number: u64) -> String {
+    format!("{number:016x}.sst")
+}
+
+/// The number in a table file's name.
+pub fn table_number(name: &str) -> Option<u64> {
+    let digits = name.strip_suffix(".sst").filter(|digits| digits.len() == 16)?;
+    u64::from_str_radix(digits, 16).ok()
+}
+
+/// Files to be removed once nobody reads them.
+pub type Trash = Rc<RefCell<Vec<String>>>;
+
+/// An open table, shared by its readers.
+pub struct Table<D: Disk> {
+    disk: D,
+    file: D::File,
+    path: String,
+    place: TableRef,
+    /// Tells it from every other table of this process in the block cache.
+    handle: u64,
+    footer: Footer,
+    /// Index, filter and properties as they stand in the file.
+    sections: Mapped,
+    properties: Properties,
+    trash: Trash,
+    doomed: Cell<bool>,
+    unreadable: Cell<bool>,
+}
+
+impl<D: Disk> Drop for Table<D> {
+    fn drop(&mut self) {
+        if self.doomed.get() {
+            self.trash.borrow_mut().push(std::mem::take(&mut self.path));
+        }
+    }
+}
+
+/// What a table says about a key without the disk.
+#[derive(Clone, Debug)]
+pub enum Found {
+    /// This version.
+    Value(Value),
+    /// Deleted here.
+    Deleted,
+    /// Not in this table.
+    Nothing,
+    /// This block must be read.
+    Block(BlockPlace),
+}
+
+impl<D: Disk> Table<D> {
+    /// Opens the table at `path`, checking footer, index, filter and properties. `handle` is its number in the block cache;
+    /// `trash` takes its name when it is doomed and dropped.
+    pub async fn open(
+        disk: D,
+        path: String,
+        place: TableRef,
+        handle: u64,
+        trash: Trash,
+    ) -> Result<Rc<Table<D>>, StorageError> {
+        let file = match disk.open(&path, OpenMode::Read).await {
+            Err(DiskError::NotFound { .. }) => return Err(damaged(&path, 0, format!("table {}", place.id), "no file")),
+            file => file?,
+        };
+        let bytes = disk.size(&file).await?;
+        if bytes != place.bytes || bytes < ALIGN as u64 || !bytes.is_multiple_of(ALIGN as u64) {
+            return Err(damaged(&path, bytes, format!("{} bytes", place.bytes), format!("{bytes} bytes")));
+        }
+        let last = read_span(&disk, &file, &path, bytes - FOOTER_BYTES as u64, FOOTER_BYTES).await?;
+        let footer = Footer::decode(&last, bytes, &path)?;
+        if footer.id != place.id {
+            return Err(damaged(
+                &path,
+                bytes - FOOTER_BYTES as u64,
+                format!("table {}", place.id),
+                format!("table {}", footer.id),
+            ));
+        }
+        let sections = map_sections(&disk, &file, &path, &footer).await?;
+        let properties = section(&sections, &footer, &footer.properties).and_then(Properties::decode);
+        let Some(properties) = properties else {
+            return Err(damaged(&path, footer.properties.range.start, "properties", "none"));
+        };
+        let (doomed, unreadable) = (Cell::new(false), Cell::new(false));
+        Ok(Rc::new(Table { disk, file, path, place, handle, footer, sections, properties, trash, doomed, unreadable }))
+    }
+
+    /// Id, file number, length.
+    pub fn place(&self) -> TableRef {
+        self.place
+    }
+    /// The file's path.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+    /// What it holds, in numbers.
+    pub fn properties(&self) -> &Properties {
+        &self.properties
+    }
+    /// Bytes mapped.
+    pub fn mapped_bytes(&self) -> usize {
+        self.sections.len()
+    }
+    /// Where the blocks end and the index starts.
+    pub(crate) fn footer(&self) -> &Footer {
+        &self.footer
+    }
+    /// The manifest no longer names it: its file goes when its last reader has gone.
+    pub fn doom(&self) {
+        self.doomed.set(true);
+    }
+    /// A scan met a block that cannot be read: merges leave it alone.
+    pub fn is_unreadable(&self) -> bool {
+        self.unreadable.get()
+    }
+    /// Remembers that a scan failed on it.
+    pub fn set_unreadable(&self) {
+        self.unreadable.set(true);
+    }
+
+    /// The index.
+    pub fn index(&self) -> Option<Index<'_>> {
+        Index::new(section(&self.sections, &self.footer, &self.footer.index)?, self.footer.blocks as usize)
+    }
+    /// The filter, if it has one.
+    pub fn filter(&self) -> Option<Filter<'_>> {
+        Filter::new(section(&self.sections, &self.footer, &self.footer.filter)?, self.footer.pieces)
+    }
+
+    /// The block that may hold `key`, whose hash is `hash`; none when the table surely has no such key.
+    pub fn locate(&self, key: TreeKey<'_>, hash: u64) -> Option<BlockPlace> {
+        if !self.properties.covers(key) || self.filter().is_some_and(|filter| !filter.may_contain(hash)) {
+            return None;
+        }
+        self.index()?.find(key)
+    }
+
+    /// Looks `key` up without the disk.
+    pub fn find_now(&self, key: TreeKey<'_>, hash: u64, cache: &BlockCache) -> Found {
+        let Some(place) = self.locate(key, hash) else { return Found::Nothing };
+        match cache.get(self.handle, place.offset) {
+            Some(block) => find_in(&block, key),
+            None => Found::Block(place),
+        }
+    }
+
+    /// Reads a block, verifies it, and keeps it in `cache`.
+    pub async fn read_block(&self, place: BlockPlace, cache: &BlockCache) -> Result<Block, StorageError> {
+        let bytes = self.read_raw(place.offset, place.bytes as usize).await?;
+        let block = Block::verify(bytes, &self.place.id, place.offset, &self.path)?;
+        cache.insert(self.handle, place.offset, block.clone());
+        Ok(block)
+    }
+
+    /// Bytes of the file, unverified. A range behind the file's end is damage.
+    pub async fn read_raw(&self, offset: u64, bytes: usize) -> Result<Bytes, StorageError> {
+        read_span(&self.disk, &self.file, &self.path, offset, bytes).await
+    }
+}
+
+/// Looks `key` up in the block that holds it if any does.
+pub fn find_in(block: &Block, key: TreeKey<'_>) -> Found {
+    let Some(entry) = block.find(key) else { return Found::Nothing };
+    match block.value(&entry) {
+        Some(value) => Found::Value(Value { value, version: entry.version }),
+        None => Found::Deleted,
+    }
+}
+
+/// The bytes of `section`, when `sections` holds index, filter and properties of `footer`.
+fn section<'m>(sections: &'m [u8], footer: &Footer, section: &Section) -> Option<&'m [u8]> {
+    let start = section.range.start.checked_sub(footer.index.range.start)?;
+    let end = section.range.end.checked_sub(footer.index.range.start)?;
+    sections.get(start as usize..end as usize)
+}
+
+/// Maps index, filter and properties in one piece and verifies them.
+async fn map_sections<D: Disk>(disk: &D, file: &D::File, path: &str, footer: &Footer) -> Result<Mapped, StorageError> {
+    let problem = RefCell::new(None);
+    let verify = |bytes: &[u8]| {
+        *problem.borrow_mut() = problem_of(bytes, footer, path);
+        problem.borrow().is_none()
+    };
+    let mapped = disk.map(file, footer.index.range.start..footer.properties.range.end, &verify).await;
+    match (mapped, problem.into_inner()) {
+        (Ok(mapped), _) => Ok(mapped),
+        (Err(DiskError::Section { .. }), Some(problem)) => Err(problem),
+        (Err(error), _) => Err(error.into()),
+    }
+}
+
+fn problem_of(bytes: &[u8], footer: &Footer, path: &str) -> Option<StorageError> {
+    for wanted in [&footer.index, &footer.filter, &footer.properties] {
+        let Some(part) = section(bytes, footer, wanted) else {
+            return Some(damaged(path, wanted.range.start, "a section", format!("{} bytes", bytes.len())));
+        };
+        let crc = footer.id.checksum(wanted.range.start, part);
+        if crc != wanted.crc {
+            let expected = format!("crc {:#010x}", wanted.crc);
+            return Some(damaged(path, wanted.range.start, expected, format!("{crc:#010x}")));
+        }
+    }
+    let index = section(bytes, footer, &footer.index).and_then(|part| Index::new(part, footer.blocks as usize));
+    if !index.is_some_and(|index| index.verify(footer.blocks_bytes)) {
+        return Some(damaged(path, footer.index.range.start, "an index in order", "none"));
+    }
+    let filter = section(bytes, footer, &footer.filter).and_then(|part| Filter::new(part, footer.pieces));
+    if footer.pieces > 0 && !filter.is_some_and(|filter| filter.verify()) {
+        return Some(damaged(path, footer.filter.range.start, "filter descriptors in range", "others"));
+    }
+    None
+}
+
+struct Owned(DiskBuf);
+
+impl AsRef<[u8]> for Owned {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// Reads `bytes` at `offset`, neither aligned; the answer shares the memory of the pages read.
+pub(crate) async fn read_span<D: Disk>(
+    disk: &D,
+    file: &D::File,
+    path: &str,
+    offset: u64,
+    bytes: usize,
+) -> Result<Bytes, StorageError> {
+    let start = offset / ALIGN as u64 * ALIGN as u64;
+    let skip = (offset - start) as usize;
+    let (read, buf) = disk.read_at(file, start, DiskBuf::zeroed(skip + bytes)).await;
+    let got = read?;
+    if got < skip + bytes {
+        return Err(damaged(path, offset, format!("{bytes} bytes"), format!("{} bytes", got.saturating_sub(skip))));
+    }
+    Ok(Bytes::from_owner(Owned(buf)).slice(skip..skip + bytes))
+}

@@ -1,0 +1,36 @@
+//! Reading a whole table and believing nothing: for tables that came from elsewhere, and for scrubbing.
+
+use crate::disk::Disk;
+use crate::error::StorageError;
+use crate::gate::Pace;
+use crate::sst::damaged;
+use crate::sst::properties::Properties;
+use crate::sst::reader::Table;
+use crate::sst::scan::TableScan;
+use ringkv_wire::ring::hash::key_hash;
+use std::rc::Rc;
+
+/// Checks every block of an open table, the order of all keys, their place by index and filter, and the properties.
+pub async fn verify_table<D: Disk>(table: &Rc<Table<D>>) -> Result<(), StorageError> {
+    let (mut scan, mut counted, mut pace) = (TableScan::new(table.clone()), Properties::default(), Pace::default());
+    while let Some((place, block)) = scan.next_block().await? {
+        let problem = |expected: &str| damaged(table.path(), place.offset, expected, "something else");
+        for at in 0..block.count() {
+            let entry = block.entry(at).ok_or_else(|| problem("an entry"))?;
+            if counted.entries > 0 && counted.greatest() >= entry.key {
+                return Err(problem("keys in order"));
+            }
+            if table.locate(entry.key, key_hash(entry.key.0, entry.key.1)) != Some(place) {
+                return Err(problem("keys that index and filter lead to"));
+            }
+            let value = block.value(&entry);
+            counted.count(entry.key, entry.version, value.as_deref());
+        }
+        pace.step(place.bytes as usize).await;
+    }
+    if counted != *table.properties() {
+        let expected = format!("{:?}", table.properties());
+        return Err(damaged(table.path(), table.footer().properties.range.start, expected, format!("{counted:?}")));
+    }
+    Ok(())
+}

@@ -1,0 +1,74 @@
+//! The engine by its public face: what goes in comes out, whatever happened in between.
+
+use bytes::Bytes;
+use ringkv_storage::disk::fault::{FaultDisk, block_on};
+use ringkv_storage::engine::{Engine, EngineOptions};
+use ringkv_storage::tree::{Flushed, Lookup, Tree, Value};
+use ringkv_wire::ids::{KeyspaceId, ShardId};
+
+const K: KeyspaceId = KeyspaceId(1);
+const SHARD: ShardId = ShardId(3);
+
+fn options(seed: u64) -> EngineOptions {
+    EngineOptions { cache_bytes: 1 << 20, seed, ..EngineOptions::default() }
+}
+
+fn open(disk: &FaultDisk, seed: u64) -> Engine<FaultDisk> {
+    block_on(Engine::open(disk.clone(), "store-0000", options(seed))).expect("opens")
+}
+
+fn at(index: u64) -> Flushed {
+    Flushed { index, term: 2, log_time_ms: index * 10, config_index: 1, config: Bytes::from_static(b"config") }
+}
+
+fn get(tree: &Tree<FaultDisk>, key: &str) -> Option<(Vec<u8>, u64)> {
+    let now = tree.get_now(K, key.as_bytes());
+    let got = block_on(tree.get(K, key.as_bytes())).expect("readable");
+    match now {
+        Lookup::Found(value) => assert_eq!(got.as_ref(), Some(&value)),
+        Lookup::Absent => assert_eq!(got, None),
+        Lookup::Disk => {}
+    }
+    got.map(|Value { value, version }| (value.to_vec(), version))
+}
+
+fn put(tree: &Tree<FaultDisk>, index: u64, key: &str, value: &str) {
+    tree.put(index, K, key.as_bytes(), Bytes::copy_from_slice(value.as_bytes()));
+}
+
+#[test]
+fn memtable_table_reopen_merge() {
+    let disk = FaultDisk::new(1);
+    let engine = open(&disk, 1);
+    let tree = engine.tree(SHARD);
+    assert_eq!((get(&tree, "a"), tree.flushed(), engine.memtable_bytes()), (None, None, 0));
+    put(&tree, 1, "a", "one");
+    put(&tree, 2, "b", "two");
+    assert_eq!(get(&tree, "a"), Some((b"one".to_vec(), 1)));
+    let sealed = vec![(KeyspaceId(0), Bytes::from_static(b"sessions"), Bytes::from_static(b"table"))];
+    block_on(tree.flush(at(2), sealed)).unwrap();
+    assert_eq!((tree.flushed(), tree.memtable_bytes(), engine.memtable_bytes()), (Some(at(2)), 0, 0));
+    assert_eq!(get(&tree, "a"), Some((b"one".to_vec(), 1)));
+    tree.delete(3, K, b"a");
+    put(&tree, 4, "c", "");
+    assert_eq!(get(&tree, "a"), None);
+    block_on(tree.flush(at(4), vec![])).unwrap();
+    drop((tree, engine));
+
+    let engine = open(&disk.crash_power(), 2);
+    let tree = engine.tree(SHARD);
+    for merged in [false, true] {
+        assert_eq!((get(&tree, "a"), get(&tree, "b")), (None, Some((b"two".to_vec(), 2))));
+        assert_eq!(get(&tree, "c"), Some((vec![], 4)));
+        let sealed = block_on(tree.get(KeyspaceId(0), b"sessions")).unwrap();
+        assert_eq!(sealed, Some(Value { value: Bytes::from_static(b"table"), version: 2 }));
+        assert_eq!(tree.flushed(), Some(at(4)));
+        if !merged {
+            assert_eq!(tree.table_count(), 2);
+            block_on(tree.merge()).unwrap();
+        }
+    }
+    assert_eq!(tree.table_count(), 1);
+    let files = disk.paths().into_iter().filter(|path| path.ends_with(".sst")).count();
+    assert_eq!((files, engine.stats().trash), (1, 0), "the old files are gone");
+}
