@@ -5,6 +5,7 @@ mod flags;
 mod parse;
 
 pub use flags::Flags;
+pub use parse::store_addresses;
 
 use ringkv_shard::config::Budgets;
 use ringkv_wire::ids::{ClusterId, NodeId};

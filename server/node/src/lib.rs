@@ -1,4 +1,3 @@
-//! The ringkv server: configuration, boot, hosts.
 
 pub mod clock;
 pub mod config;
@@ -6,3 +5,5 @@ pub mod dir;
 pub mod door;
 pub mod host;
 pub mod pin;
+pub mod plan;
+pub mod probe;

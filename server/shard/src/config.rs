@@ -146,6 +146,7 @@ struct Shared {
     wake: RefCell<Option<Rc<dyn Fn()>>>,
     look: RefCell<Option<Look>>,
     watch: RefCell<Option<Watch>>,
+    opened: RefCell<Option<Box<dyn FnOnce()>>>,
 }
 
 /// The handle by which whoever runs a store stops it and looks at it. On the store's own thread.
@@ -177,15 +178,24 @@ impl Control {
         *self.0.watch.borrow_mut() = Some(Rc::new(watch));
     }
 
+    /// Calls `then` once the store has opened: its log exists, it begins to serve. To be set before the store runs.
+    pub fn when_open(&self, then: impl FnOnce() + 'static) {
+        *self.0.opened.borrow_mut() = Some(Box::new(then));
+    }
+
     /// Whether [`Control::shutdown`] was called.
     pub fn stopping(&self) -> bool {
         self.0.stop.get()
     }
 
-    /// The store's side: how to wake it, how to look at it.
+    /// The store's side: it has opened; how to wake it, how to look at it.
     pub fn attach(&self, wake: Rc<dyn Fn()>, look: Look) {
         *self.0.wake.borrow_mut() = Some(wake);
         *self.0.look.borrow_mut() = Some(look);
+        let opened = self.0.opened.borrow_mut().take();
+        if let Some(then) = opened {
+            then();
+        }
     }
 
     /// The store's side: it ended.
