@@ -1,3 +1,4 @@
+//! The ringkv server: configuration, boot, hosts.
 
 pub mod clock;
 pub mod config;
