@@ -220,14 +220,24 @@ impl Operations {
     /// # Panics
     /// When a count or a length is beyond its limit: the caller has checked what it was given.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        assert!(!self.ops.is_empty() && self.ops.len() <= limits::OPERATIONS_MAX);
+        Operations::encode_each(self.client, self.floor, self.ops.iter(), out);
+    }
+
+    /// The same, from operations that live elsewhere.
+    pub fn encode_each<'o>(
+        client: ClientId,
+        floor: u64,
+        ops: impl ExactSizeIterator<Item = &'o Operation>,
+        out: &mut Vec<u8>,
+    ) {
+        assert!((1..=limits::OPERATIONS_MAX).contains(&ops.len()), "{} operations", ops.len());
         out.put_layout(&OperationsHeader {
-            client: self.client.0,
-            floor: U64::new(self.floor),
-            count: U32::new(self.ops.len() as u32),
+            client: client.0,
+            floor: U64::new(floor),
+            count: U32::new(ops.len() as u32),
             zero: U32::new(0),
         });
-        for op in &self.ops {
+        for op in ops {
             assert!((1..=limits::KEY_BYTES_MAX).contains(&op.key.len()), "a key of {} bytes", op.key.len());
             assert!(op.value.len() <= limits::VALUE_BYTES_MAX, "a value of {} bytes", op.value.len());
             out.put_layout(&OperationHeader {

@@ -53,9 +53,13 @@ pub struct WriteRequest {
 impl WriteRequest {
     /// Appends header and operations.
     pub fn encode(header: &RequestHeader, ops: &Operations, out: &mut Vec<u8>) {
+        WriteRequest::encode_header(header, out);
+        ops.encode(out);
+    }
+    /// Appends the header alone; [`Operations::encode_each`] follows.
+    pub fn encode_header(header: &RequestHeader, out: &mut Vec<u8>) {
         header.encode(out);
         out.put(&[0; 10]);
-        ops.encode(out);
     }
     /// Reads the header and keeps the body as it came.
     pub fn decode(body: Bytes) -> Result<WriteRequest, WireError> {
@@ -93,13 +97,22 @@ pub struct ReadRequest {
 impl ReadRequest {
     /// Appends the request.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        assert!(!self.keys.is_empty() && self.keys.len() <= limits::OPERATIONS_MAX);
-        self.header.encode(out);
-        out.put_u8(self.level as u8);
+        ReadRequest::encode_each(&self.header, self.level, self.keys.iter().map(|(k, key)| (*k, key)), out);
+    }
+    /// The same, from keys that live elsewhere.
+    pub fn encode_each<'k>(
+        header: &RequestHeader,
+        level: ReadLevel,
+        keys: impl ExactSizeIterator<Item = (KeyspaceId, &'k Bytes)>,
+        out: &mut Vec<u8>,
+    ) {
+        assert!((1..=limits::OPERATIONS_MAX).contains(&keys.len()), "{} keys", keys.len());
+        header.encode(out);
+        out.put_u8(level as u8);
         out.put_u8(0);
-        out.put_u32(self.keys.len() as u32);
+        out.put_u32(keys.len() as u32);
         out.put_u32(0);
-        for (keyspace, key) in &self.keys {
+        for (keyspace, key) in keys {
             assert!((1..=limits::KEY_BYTES_MAX).contains(&key.len()), "a key of {} bytes", key.len());
             out.put_u32(keyspace.0);
             out.put_u16(key.len() as u16);

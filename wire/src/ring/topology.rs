@@ -119,10 +119,16 @@ impl ClusterMap {
 
     /// The shard that holds `key`, when the keyspace exists.
     pub fn shard_of(&self, keyspace: KeyspaceId, key: &[u8]) -> Option<&ShardInfo> {
+        self.shards.get(self.shard_index_of(keyspace, key)?)
+    }
+
+    /// Its place in `shards`.
+    pub fn shard_index_of(&self, keyspace: KeyspaceId, key: &[u8]) -> Option<usize> {
         let info = self.keyspaces.iter().find(|k| k.id == keyspace)?;
         let at = position(key_hash(keyspace, info.routing.part(key)));
         let end = self.shards.partition_point(|s| (s.id.pool(), s.start) <= (info.pool, at));
-        self.shards.get(end.checked_sub(1)?).filter(|s| s.id.pool() == info.pool)
+        let index = end.checked_sub(1)?;
+        self.shards.get(index).filter(|s| s.id.pool() == info.pool).map(|_| index)
     }
 
     /// The shard with this id.

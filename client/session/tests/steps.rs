@@ -1,0 +1,610 @@
+//! The session step by step: what it sends after what it hears.
+
+mod world;
+
+use bytes::Bytes;
+use ringkv_session::{
+    Advice, Ask, Call, Cause, Completion, Error, Outcome, ReadLevel, Status, StoreId, Value, Written,
+};
+use ringkv_wire::entry::OpKind;
+use ringkv_wire::frame::Kind;
+use ringkv_wire::limits;
+use ringkv_wire::msg::client::ReadResult;
+use world::*;
+
+#[test]
+fn a_put_goes_to_the_leader_of_its_shard() {
+    let mut w = World::ready();
+    let call = w.put("key", "10");
+    w.turn();
+    let asked = w.ask();
+    assert_eq!(asked.store, w.leader("key"));
+    let (header, ops) = asked.write();
+    assert_eq!(Some(header.shard), w.map.shard_of(KEYSPACE, b"key").map(|s| s.id));
+    assert_eq!((header.attempt, header.epoch, header.deadline_ms), (0, 1, 1000));
+    assert_eq!((ops.client, ops.floor), (CLIENT, 1));
+    let op = &ops.ops[0];
+    assert_eq!((op.seq, op.kind, &op.key[..], &op.value[..]), (1, OpKind::Put, &b"key"[..], &b"10"[..]));
+    assert_eq!(op.expiry_ms, w.now.wall_ms + 60_000, "first contact: the own wall clock");
+    w.answer_write(&asked, &[Status::Ok]);
+    w.turn();
+    assert_eq!(w.written(call), Ok(Written { version: 100 }));
+
+    let call = w.submit(Ask::Delete { keyspace: KEYSPACE, key: bytes("key") });
+    w.turn();
+    let asked = w.ask();
+    let (_, ops) = asked.write();
+    assert_eq!((ops.ops[0].seq, ops.floor, ops.ops[0].kind), (2, 2, OpKind::Delete));
+    w.answer_write(&asked, &[Status::Ok]);
+    w.turn();
+    assert!(w.written(call).is_ok());
+}
+
+#[test]
+fn a_get_finds_or_does_not() {
+    let mut w = World::ready();
+    let (a, b) = (w.get("a"), w.get("b"));
+    let c = w.session.submit(w.now, Call { level: Some(ReadLevel::ReadIndex), ..Call::new(get("c")) });
+    w.turn();
+    for _ in 0..w.asked.len() {
+        let asked = w.ask();
+        let read = asked.read();
+        let wanted = |key: &[u8]| if key == b"c" { ReadLevel::ReadIndex } else { ReadLevel::Linearizable };
+        assert!(read.keys.iter().all(|(_, key)| read.level == wanted(key)), "one level to a request");
+        let results: Vec<ReadResult> =
+            read.keys.iter().map(|(_, k)| if &k[..] == b"a" { found("1", 7) } else { ReadResult::Absent }).collect();
+        w.answer_read(&asked, &results);
+    }
+    w.turn();
+    assert_eq!(w.got(a), Ok(Some(Value { bytes: bytes("1"), version: 7 })));
+    assert_eq!(w.got(b), Ok(None));
+    assert_eq!(w.got(c), Ok(None));
+}
+
+fn get(key: &str) -> Ask {
+    Ask::Get { keyspace: KEYSPACE, key: bytes(key) }
+}
+
+#[test]
+fn concurrent_calls_share_a_request() {
+    let mut w = World::ready();
+    let calls: Vec<_> = (0..100).map(|i| w.put(&format!("key{i}"), "v")).collect();
+    w.turn();
+    assert_eq!(w.asked.len(), 4, "one request per shard");
+    let mut ops = 0;
+    while let Some(asked) = w.asked.pop_front() {
+        let count = asked.write().1.ops.len();
+        ops += count;
+        w.answer_write(&asked, &vec![Status::Ok; count]);
+    }
+    assert_eq!(ops, 100);
+    w.turn();
+    assert!(calls.into_iter().all(|call| w.written(call).is_ok()));
+}
+
+#[test]
+fn keys_collect_while_the_window_is_full() {
+    let mut w = World::ready();
+    for _ in 0..10 {
+        w.put("key", "v");
+        w.turn();
+    }
+    assert_eq!(w.asked.len(), 4);
+    let first = w.ask();
+    w.answer_write(&first, &[Status::Ok]);
+    w.turn();
+    let sizes: Vec<usize> = w.asked.iter().map(|a| a.write().1.ops.len()).collect();
+    assert_eq!(sizes, [1, 1, 1, 6], "what waited travels together");
+}
+
+#[test]
+fn a_redirect_is_followed_with_the_same_token() {
+    let mut w = World::ready();
+    let call = w.put("key", "10");
+    w.turn();
+    let asked = w.ask();
+    let (_, first) = asked.write();
+    let hint = w.replicas("key")[2];
+    w.refuse(&asked, Status::NotLeader, Some(hint));
+    w.turn();
+    let asked = w.ask();
+    assert_eq!(asked.store, hint, "at once");
+    let (header, again) = asked.write();
+    assert_eq!(again, first);
+    assert_eq!(header.attempt, 1);
+    w.answer_write(&asked, &[Status::Ok]);
+    w.turn();
+    assert!(w.written(call).is_ok());
+    // The hint is remembered.
+    w.put("key", "11");
+    w.turn();
+    assert_eq!(w.ask().store, hint);
+}
+
+#[test]
+fn without_a_hint_every_replica_is_asked_with_growing_pauses() {
+    let mut w = World::ready();
+    let call = w.get("key");
+    w.turn();
+    let mut stores = Vec::new();
+    for _ in 0..6 {
+        let asked = w.ask();
+        stores.push(asked.store);
+        w.refuse(&asked, Status::NotLeader, None);
+        w.turn();
+        assert!(w.asked.is_empty(), "not at once");
+        w.pass(200);
+    }
+    let replicas = w.replicas("key");
+    assert_eq!(stores, [&replicas[..], &replicas[..]].concat());
+    let asked = w.ask();
+    w.answer_read(&asked, &[ReadResult::Absent]);
+    w.turn();
+    assert_eq!(w.got(call), Ok(None));
+}
+
+#[test]
+fn hints_in_a_circle_do_not_spin() {
+    let mut w = World::ready();
+    w.get("key");
+    w.turn();
+    let mut answered = 0;
+    while let Some(asked) = w.asked.pop_front() {
+        answered += 1;
+        let next = w.replicas("key").into_iter().find(|&r| r != asked.store);
+        w.refuse(&asked, Status::NotLeader, next);
+        w.turn();
+    }
+    assert_eq!(answered, 5, "four redirects, then a pause");
+}
+
+#[test]
+fn a_lost_connection_retries_elsewhere_with_the_same_token() {
+    let mut w = World::ready();
+    let call = w.put("key", "10");
+    w.turn();
+    let asked = w.ask();
+    let first = asked.write().1;
+    w.down.insert(asked.store);
+    w.cut(asked.conn);
+    w.turn();
+    w.pass(200);
+    let asked = w.ask();
+    assert_ne!(asked.store, w.leader("key"));
+    assert_eq!(asked.write().1, first);
+    w.answer_write(&asked, &[Status::Ok]);
+    w.turn();
+    assert_eq!(w.written(call), Ok(Written { version: 100 }));
+}
+
+#[test]
+fn silence_costs_the_connection_and_all_on_it_moves() {
+    let mut w = World::ready();
+    let calls: Vec<_> = (0..40).map(|i| w.put(&format!("key{i}"), "v")).collect();
+    w.turn();
+    let leaders: Vec<_> = w.asked.iter().map(|a| (a.store, a.conn)).collect();
+    let (mute, conn) = leaders[0];
+    w.mute.insert(mute);
+    while let Some(asked) = w.asked.pop_front() {
+        if asked.store != mute {
+            let count = asked.write().1.ops.len();
+            w.answer_write(&asked, &vec![Status::Ok; count]);
+        }
+    }
+    w.pass(1_300);
+    assert!(w.closed.contains(&conn));
+    assert!(w.asked.iter().all(|a| a.store != mute && a.write().0.attempt == 1));
+    while let Some(asked) = w.asked.pop_front() {
+        let count = asked.write().1.ops.len();
+        w.answer_write(&asked, &vec![Status::Ok; count]);
+    }
+    w.turn();
+    assert!(calls.into_iter().all(|call| w.written(call).is_ok()));
+}
+
+#[test]
+fn a_write_whose_deadline_passes_is_unknown_once_sent() {
+    let mut w = World::ready();
+    let call = w.put("key", "10");
+    w.turn();
+    w.asked.clear();
+    w.pass(10_001);
+    let error = w.written(call).expect_err("nobody answered");
+    assert_eq!((error.outcome(), error.advice()), (Outcome::Unknown, Advice::Check));
+    let failure = error.failure().expect("what was last heard");
+    assert!(failure.attempts > 3, "{failure:?}");
+    assert_eq!(failure.shard, w.map.shard_of(KEYSPACE, b"key").map(|s| s.id));
+    // What is given up is never sent again, and the floor passes it.
+    w.asked.clear();
+    w.pass(3_000);
+    assert!(w.asked.is_empty());
+    w.put("key", "11");
+    w.pass(1_000);
+    let (_, ops) = w.ask().write();
+    assert_eq!((ops.floor, ops.ops[0].seq, ops.ops.len()), (2, 2, 1));
+}
+
+#[test]
+fn a_write_that_was_only_refused_is_not_applied() {
+    let mut w = World::ready();
+    let call = w.put("key", "10");
+    for _ in 0..2_000 {
+        w.turn();
+        while let Some(asked) = w.asked.pop_front() {
+            w.refuse(&asked, Status::Busy, None);
+        }
+        w.pass(10);
+    }
+    let error = w.written(call).expect_err("refused throughout");
+    assert_eq!((error.outcome(), error.advice()), (Outcome::NotApplied, Advice::Retry));
+    assert_eq!(error.failure().map(|f| f.cause), Some(Cause::Answered(Status::Busy)));
+    assert!(error.failure().is_some_and(|f| f.attempts < 300), "{error}");
+}
+
+#[test]
+fn a_write_with_no_store_to_reach_is_not_applied() {
+    let mut w = World::ready();
+    let replicas = w.replicas("key");
+    w.down.extend(replicas);
+    let open: Vec<_> = w.open.keys().copied().collect();
+    open.into_iter().for_each(|c| w.cut(c));
+    let call = w.put("key", "10");
+    w.pass(10_001);
+    let error = w.written(call).expect_err("nobody there");
+    assert_eq!(error.outcome(), Outcome::NotApplied);
+    assert_eq!(error.failure().map(|f| (f.attempts, f.cause)), Some((0, Cause::NotSent)));
+}
+
+#[test]
+fn a_new_expiry_only_when_every_attempt_was_refused() {
+    let mut w = World::ready();
+    let call = w.put("key", "10");
+    w.turn();
+    let asked = w.ask();
+    w.now.wall_ms += 500_000;
+    w.answer_write(&asked, &[Status::ExpiryWindow]);
+    w.turn();
+    let asked = w.ask();
+    let op = asked.write().1.ops[0].clone();
+    assert_eq!((op.seq, op.expiry_ms), (1, w.now.wall_ms + 60_000), "the same sequence, by the log time of the reply");
+    // Now one attempt stays undecided.
+    w.cut(asked.conn);
+    w.turn();
+    w.pass(200);
+    let asked = w.ask();
+    assert_eq!(asked.write().1.ops[0], op);
+    w.answer_write(&asked, &[Status::ExpiryWindow]);
+    w.turn();
+    let error = w.written(call).expect_err("nobody can tell");
+    assert_eq!(error.outcome(), Outcome::Unknown);
+}
+
+#[test]
+fn a_refusal_after_an_undecided_attempt_is_unknown() {
+    for status in [Status::BelowFloor, Status::TooLarge, Status::Malformed] {
+        let mut w = World::ready();
+        let call = w.put("key", "10");
+        w.turn();
+        let asked = w.ask();
+        w.answer_write(&asked, &[Status::Unknown]);
+        w.turn();
+        w.pass(200);
+        let asked = w.ask();
+        w.answer_write(&asked, &[status]);
+        w.turn();
+        assert_eq!(w.written(call).map_err(|e| e.outcome()), Err(Outcome::Unknown), "{status:?}");
+    }
+    let mut w = World::ready();
+    let call = w.put("key", "10");
+    w.turn();
+    let asked = w.ask();
+    w.answer_write(&asked, &[Status::TooLarge]);
+    w.turn();
+    let error = w.written(call).expect_err("refused");
+    assert_eq!((error.outcome(), error.advice()), (Outcome::NotApplied, Advice::Fix));
+}
+
+#[test]
+fn an_answer_gone_is_applied() {
+    let mut w = World::ready();
+    let call = w.put("key", "10");
+    w.turn();
+    let asked = w.ask();
+    w.answer_write(&asked, &[Status::AnswerGone]);
+    w.turn();
+    assert_eq!(w.written(call).map_err(|e| (e.outcome(), e.advice())), Err((Outcome::Applied, Advice::GoOn)));
+}
+
+#[test]
+fn limits_are_checked_before_anything_is_sent() {
+    let mut w = World::ready();
+    let long_key = Bytes::from(vec![0; limits::KEY_BYTES_MAX + 1]);
+    let long_value = Bytes::from(vec![0; limits::VALUE_BYTES_MAX + 1]);
+    let empty = w.get("");
+    let key = w.submit(Ask::Get { keyspace: KEYSPACE, key: long_key.clone() });
+    let value = w.submit(Ask::Put { keyspace: KEYSPACE, key: bytes("k"), value: long_value });
+    let nowhere = w.submit(Ask::Get { keyspace: ringkv_session::KeyspaceId(77), key: bytes("k") });
+    let pairs = vec![(bytes("ok"), bytes("1")), (long_key, bytes("2"))];
+    let many = w.submit(Ask::PutMany { keyspace: KEYSPACE, pairs });
+    w.turn();
+    assert_eq!(w.got(empty), Err(Error::KeySize { bytes: 0 }));
+    assert_eq!(w.got(key), Err(Error::KeySize { bytes: 65_536 }));
+    assert_eq!(w.written(value), Err(Error::ValueSize { bytes: (16 << 20) + 1 }));
+    assert!(matches!(w.got(nowhere), Err(Error::NoKeyspace(_))));
+    let sent: Vec<_> = std::mem::take(&mut w.asked).into_iter().filter(|a| a.kind != Kind::Map).collect();
+    assert_eq!(sent.len(), 1, "the one good key");
+    w.answer_write(&sent[0], &[Status::Ok]);
+    w.turn();
+    let Some(Completion::WrittenMany(results)) = w.done.remove(&many) else { panic!("not done") };
+    assert_eq!(results, [Ok(Written { version: 100 }), Err(Error::KeySize { bytes: 65_536 })]);
+}
+
+#[test]
+fn many_keys_come_back_in_their_order_each_with_its_own_result() {
+    let mut w = World::ready();
+    let keys: Vec<Bytes> = (0..3_000).map(|i| bytes(&format!("k{i}"))).collect();
+    let call = w.submit(Ask::GetMany { keyspace: KEYSPACE, keys: keys.clone() });
+    w.turn();
+    while let Some(asked) = w.asked.pop_front() {
+        let read = asked.read();
+        assert!(read.keys.len() <= limits::OPERATIONS_MAX);
+        let answer = |key: &Bytes| match key.last() {
+            Some(b'1') => ReadResult::Absent,
+            Some(b'2') if read.header.attempt == 0 => ReadResult::AskAgain,
+            Some(b'3') => ReadResult::Unreadable,
+            _ => ReadResult::Found { value: key.clone(), version: 1 },
+        };
+        w.answer_read(&asked, &read.keys.iter().map(|(_, k)| answer(k)).collect::<Vec<_>>());
+        w.pass(200);
+    }
+    w.turn();
+    let Some(Completion::GotMany(results)) = w.done.remove(&call) else { panic!("not done") };
+    assert_eq!(results.len(), keys.len());
+    for (key, result) in keys.iter().zip(results) {
+        match key.last() {
+            Some(b'1') => assert_eq!(result, Ok(None)),
+            Some(b'3') => {
+                let cause = result.expect_err("unreadable").failure().map(|f| (f.attempts, f.cause));
+                assert_eq!(cause, Some((3, Cause::Answered(Status::Unreadable))));
+            }
+            _ => assert_eq!(result, Ok(Some(Value { bytes: key.clone(), version: 1 }))),
+        }
+    }
+}
+
+#[test]
+fn a_big_put_many_is_cut_by_count_and_bytes() {
+    let mut w = World::ready();
+    let value = Bytes::from(vec![7; 300 << 10]);
+    let pairs = (0..40).map(|i| (bytes(&format!("k{i}")), value.clone())).collect();
+    w.submit(Ask::PutMany { keyspace: KEYSPACE, pairs });
+    let large = w.submit(Ask::Put { keyspace: KEYSPACE, key: bytes("x"), value: Bytes::from(vec![7; 16 << 20]) });
+    let mut seen = 0;
+    for _ in 0..100 {
+        w.turn();
+        while let Some(asked) = w.asked.pop_front() {
+            let count = asked.write().1.ops.len();
+            assert!(
+                asked.body.len() <= (1 << 20) + 100 || count == 1,
+                "{} bytes, {count} operations",
+                asked.body.len()
+            );
+            seen += count;
+            w.answer_write(&asked, &vec![Status::Ok; count]);
+        }
+    }
+    assert_eq!(seen, 41);
+    assert!(w.written(large).is_ok());
+}
+
+#[test]
+fn results_within_one_reply_differ() {
+    let mut w = World::ready();
+    let pairs = (0..3).map(|_| (bytes("key"), bytes("v"))).collect();
+    let call = w.submit(Ask::PutMany { keyspace: KEYSPACE, pairs });
+    w.turn();
+    let asked = w.ask();
+    w.answer_write(&asked, &[Status::Ok, Status::Busy, Status::TooLarge]);
+    w.turn();
+    w.pass(100);
+    let asked = w.ask();
+    let ops = asked.write().1;
+    assert_eq!((ops.ops.len(), ops.ops[0].seq, ops.floor), (1, 2, 2), "only the one that was refused for now");
+    w.answer_write(&asked, &[Status::Ok]);
+    w.turn();
+    let Some(Completion::WrittenMany(results)) = w.done.remove(&call) else { panic!("not done") };
+    assert!(results[0].is_ok() && results[1].is_ok());
+    assert!(matches!(&results[2], Err(Error::Refused(f)) if f.cause == Cause::Answered(Status::TooLarge)));
+}
+
+#[test]
+fn seeds_are_tried_until_one_gives_a_map() {
+    let mut w = World::new(|_| {});
+    w.down.extend([StoreId::new(1, 0), StoreId::new(2, 0)]);
+    w.mute.insert(StoreId::new(3, 0));
+    let call = w.get("key");
+    w.pass(3_000);
+    assert!(w.asked.is_empty());
+    w.down.clear();
+    w.pass(2_500);
+    let asked = w.ask();
+    w.refuse(&asked, Status::Starting, None);
+    w.pass(2_000);
+    let asked = w.ask();
+    w.maps_answered = true;
+    w.answer_map(&asked);
+    w.turn();
+    assert_eq!(w.ask().read().keys.len(), 1);
+    w.pass(10_000);
+    assert!(w.got(call).is_err());
+
+    let mut w = World::new(|c| c.call_timeout_ms = 500);
+    w.mute.extend((1..=3).map(|n| StoreId::new(n, 0)));
+    let call = w.get("key");
+    w.pass(501);
+    let error = w.got(call).expect_err("no map");
+    assert_eq!(error.failure().map(|f| f.cause), Some(Cause::NoMap));
+}
+
+#[test]
+fn moved_or_a_newer_epoch_brings_a_newer_map() {
+    let mut w = World::ready();
+    w.maps_answered = false;
+    w.get("key");
+    w.turn();
+    let asked = w.ask();
+    w.refuse(&asked, Status::Moved, None);
+    w.pass(100);
+    let asked = w.asked.iter().position(|a| a.kind == Kind::Map).and_then(|at| w.asked.remove(at)).expect("a request");
+    w.map.epoch = 2;
+    for shard in &mut w.map.shards {
+        shard.generation.0 = 5;
+        shard.replicas.reverse();
+    }
+    w.answer_map(&asked);
+    w.pass(100);
+    assert_eq!(w.session.map().map(|m| m.epoch), Some(2));
+    w.asked.clear();
+    w.get("other");
+    w.turn();
+    let read = w.ask().read();
+    assert_eq!((read.header.generation.0, read.header.epoch), (5, 2));
+
+    // Another cluster's map is not taken.
+    let mut w = World::ready();
+    w.maps_answered = false;
+    w.map.epoch = 9;
+    w.get("key");
+    w.turn();
+    let asked = w.ask();
+    w.answer_read(&asked, &[ReadResult::Absent]);
+    w.pass(60);
+    let asked = w.ask();
+    assert_eq!(asked.kind, Kind::Map, "the reply carried a newer epoch");
+    w.map.cluster.0 = [9; 16];
+    w.answer_map(&asked);
+    assert_eq!(w.session.map().map(|m| m.epoch), Some(1));
+}
+
+#[test]
+fn nonsense_costs_the_connection_and_the_call_goes_on() {
+    let nonsense: [fn(&mut World, &Asked); 5] = [
+        |w, asked| w.session.received(w.now, asked.conn, b"this is not a frame, but it is long enough to be one"),
+        |w, asked| w.answer_write(asked, &[Status::Ok, Status::Ok]),
+        |w, asked| w.answer(asked, Kind::WriteReply, b"short"),
+        |w, asked| w.answer_read(asked, &[ReadResult::Absent]),
+        |w, asked| w.answer(asked, Kind::Peer, b""),
+    ];
+    for nonsense in nonsense {
+        let mut w = World::ready();
+        let call = w.put("key", "10");
+        w.turn();
+        let asked = w.ask();
+        nonsense(&mut w, &asked);
+        w.turn();
+        assert_eq!(w.closed.last(), Some(&asked.conn));
+        w.pass(500);
+        let asked = w.ask();
+        assert_eq!(asked.write().0.attempt, 1);
+        w.answer_write(&asked, &[Status::Ok]);
+        w.turn();
+        assert!(w.written(call).is_ok());
+    }
+}
+
+#[test]
+fn late_answers_and_unknown_connections_are_ignored() {
+    let mut w = World::ready();
+    let call = w.put("key", "10");
+    w.turn();
+    let asked = w.ask();
+    w.answer_write(&asked, &[Status::Ok]);
+    w.answer_write(&asked, &[Status::Busy]);
+    w.session.received(w.now, ringkv_session::ConnKey(999), b"?");
+    w.session.closed(w.now, ringkv_session::ConnKey(999));
+    w.turn();
+    assert!(w.written(call).is_ok());
+    assert!(!w.closed.contains(&asked.conn));
+}
+
+#[test]
+fn a_cancelled_call_is_not_sent_and_not_answered() {
+    let mut w = World::ready();
+    let call = w.put("key", "10");
+    w.session.cancel(call);
+    w.turn();
+    assert!(w.asked.is_empty());
+    let call = w.put("key", "10");
+    w.turn();
+    w.session.cancel(call);
+    w.pass(20_000);
+    assert!(w.done.is_empty());
+    assert_eq!(w.asked.len(), 1, "and not sent again");
+}
+
+#[test]
+fn what_is_held_is_bounded() {
+    let mut w = World::new(|c| c.held_bytes_max = 1_000);
+    let (a, b) = (w.put("a", "small"), w.submit(put_large(1_000)));
+    w.turn();
+    assert!(matches!(w.written(b), Err(Error::Overloaded { limit: 1_000, .. })));
+    assert!(!w.done.contains_key(&a));
+    w.session.cancel(a);
+    let c = w.submit(put_large(500));
+    w.turn();
+    assert!(!w.done.contains_key(&c), "there is room again");
+}
+
+fn put_large(bytes: usize) -> Ask {
+    Ask::Put { keyspace: KEYSPACE, key: world::bytes("k"), value: Bytes::from(vec![0; bytes]) }
+}
+
+#[test]
+fn shutting_ends_every_call() {
+    let mut w = World::ready();
+    let sent = w.put("key", "10");
+    w.turn();
+    let (queued, read) = (w.put("key", "11"), w.get("key"));
+    w.session.shut();
+    w.turn();
+    assert_eq!(w.written(sent), Err(Error::Closed { outcome: Outcome::Unknown }));
+    assert_eq!(w.written(queued), Err(Error::Closed { outcome: Outcome::NotApplied }));
+    assert_eq!(w.got(read), Err(Error::Closed { outcome: Outcome::NotApplied }));
+}
+
+#[test]
+fn status_of_a_store() {
+    let mut w = World::ready();
+    let call = w.submit(Ask::Status { store: StoreId::new(2, 1) });
+    let nobody = w.submit(Ask::Status { store: StoreId::new(9, 0) });
+    w.turn();
+    let asked = w.ask();
+    assert_eq!((asked.store, asked.kind), (StoreId::new(2, 1), Kind::Status));
+    let mut body = Vec::new();
+    ringkv_wire::msg::node::encode_status_reply(&w.header(Status::Ok), "{\"ok\":1}", &mut body);
+    w.answer(&asked, Kind::StatusReply, &body);
+    w.turn();
+    assert_eq!(w.done.remove(&call), Some(Completion::Status(Ok("{\"ok\":1}".into()))));
+    assert!(matches!(w.done.remove(&nobody), Some(Completion::Status(Err(Error::Refused(_))))));
+}
+
+#[test]
+fn the_retry_budget_slows_a_storm() {
+    let mut w = World::ready_with(|c| {
+        c.retries_per_s = 10;
+        c.call_timeout_ms = 60_000;
+    });
+    for i in 0..64 {
+        w.get(&format!("k{i}"));
+    }
+    let mut requests = 0;
+    for _ in 0..1_000 {
+        w.turn();
+        while let Some(asked) = w.asked.pop_front() {
+            requests += usize::from(asked.kind == Kind::Read);
+            w.refuse(&asked, Status::Busy, None);
+        }
+        w.pass(10);
+    }
+    assert!((80..=130).contains(&requests), "{requests} requests in 10 s");
+}
