@@ -4,8 +4,11 @@
 //! generic over [`Host`].
 
 pub mod core;
+pub mod glommio;
 pub mod mailbox;
+mod outbox;
 pub mod plain;
+mod socket;
 
 use crate::host::core::{CoreConfig, Ended, Tenant};
 use std::io;
@@ -19,6 +22,8 @@ use ringkv_shard::host::Host;
 pub enum HostKind {
     /// epoll and a helper thread for the disk.
     Plain,
+    /// One glommio executor per core and one io_uring ring in it.
+    Glommio,
 }
 
 impl std::fmt::Display for HostKind {
@@ -43,5 +48,6 @@ pub fn start<T: Tenant>(
 ) -> io::Result<JoinHandle<()>> {
     match kind {
         HostKind::Plain => plain::start(core, tenant, ended),
+        HostKind::Glommio => glommio::start(core, tenant, ended),
     }
 }

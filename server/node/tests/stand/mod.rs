@@ -21,7 +21,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// Every host this build has.
-pub const KINDS: &[HostKind] = &[HostKind::Plain];
+pub const KINDS: &[HostKind] = &[HostKind::Plain, HostKind::Glommio];
 
 /// What happened to a tenant, for a test to look at.
 #[derive(Default)]

@@ -1,10 +1,10 @@
 //! One connection of host/plain: what is queued to leave, and the task that moves its bytes.
 
+use crate::host::outbox::Outbox;
 use crate::host::plain::Inner;
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::Bytes;
 use ringkv_shard::host::{ConnId, NetEvent};
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io::IoSlice;
 use std::pin::{Pin, pin};
@@ -15,8 +15,6 @@ use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 
-/// Pieces below this are copied together, larger ones are queued as they are.
-const COPY_BYTES_MAX: usize = 8 << 10;
 /// Pieces that one `writev` takes.
 const SLICES_MAX: usize = 64;
 /// A block of memory that sockets are read into, and the least room left in it to read on.
@@ -43,16 +41,8 @@ pub(super) struct Conn {
     /// Whether it counts as a client.
     pub client: bool,
     state: Cell<State>,
-    out: RefCell<Out>,
+    out: RefCell<Outbox>,
     task: RefCell<Option<Waker>>,
-}
-
-#[derive(Default)]
-struct Out {
-    queue: VecDeque<Bytes>,
-    /// Small pieces, copied together; behind everything in `queue`.
-    tail: BytesMut,
-    bytes: usize,
 }
 
 impl Conn {
@@ -65,21 +55,15 @@ impl Conn {
     pub fn queue(&self, bytes: Bytes) -> usize {
         let mut out = self.out.borrow_mut();
         if self.state.get() != State::Open || bytes.is_empty() {
-            return out.bytes;
+            return out.bytes();
         }
-        out.bytes += bytes.len();
-        if bytes.len() < COPY_BYTES_MAX {
-            out.tail.extend_from_slice(&bytes);
-        } else {
-            out.seal();
-            out.queue.push_back(bytes);
-        }
+        out.push(bytes);
         self.rouse();
-        out.bytes
+        out.bytes()
     }
 
     pub fn backlog_bytes(&self) -> usize {
-        self.out.borrow().bytes
+        self.out.borrow().bytes()
     }
 
     /// Closes once all that is queued has left, or could not in time.
@@ -101,7 +85,7 @@ impl Conn {
     /// Closes now; what is queued is dropped.
     pub fn kill(&self) {
         self.state.set(State::Dead);
-        *self.out.borrow_mut() = Out::default();
+        *self.out.borrow_mut() = Outbox::default();
         self.rouse();
     }
 
@@ -121,33 +105,9 @@ impl Conn {
     }
 }
 
-impl Out {
-    fn seal(&mut self) {
-        if !self.tail.is_empty() {
-            let tail = self.tail.split().freeze();
-            self.queue.push_back(tail);
-        }
-    }
-
-    /// What `n` written bytes leave.
-    fn advance(&mut self, mut n: usize) {
-        self.bytes -= n;
-        while n > 0 {
-            let Some(first) = self.queue.front_mut() else { break };
-            let step = n.min(first.len());
-            first.advance(step);
-            n -= step;
-            if first.is_empty() {
-                self.queue.pop_front();
-            }
-        }
-        assert_eq!(n, 0, "more was written than was queued");
-    }
-}
-
 /// Moves a connection's bytes until it ends, and tells the store.
 pub(super) async fn live(host: Rc<Inner>, conn: Rc<Conn>, mut stream: TcpStream) {
-    super::dial::prepare(&stream);
+    crate::host::socket::prepare(&stream);
     let (mut from, mut to) = stream.split();
     // The writer first: its progress may let the reader go on in the same poll.
     let flushed = tokio::select! {
@@ -167,15 +127,14 @@ async fn write(conn: &Conn, to: &mut WriteHalf<'_>) -> bool {
         *conn.task.borrow_mut() = Some(cx.waker().clone());
         loop {
             let mut out = conn.out.borrow_mut();
-            out.seal();
             match conn.state.get() {
                 State::Dead => return Poll::Ready(false),
-                State::Closing if out.bytes == 0 => return Poll::Ready(true),
-                State::Open if out.bytes == 0 => return Poll::Pending,
+                State::Closing if out.is_empty() => return Poll::Ready(true),
+                State::Open if out.is_empty() => return Poll::Pending,
                 State::Open | State::Closing => {}
             }
             let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-            let filled = slices.iter_mut().zip(&out.queue).map(|(slice, piece)| *slice = IoSlice::new(piece)).count();
+            let filled = slices.iter_mut().zip(out.pieces()).map(|(slice, piece)| *slice = IoSlice::new(piece)).count();
             let wrote = ready!(Pin::new(&mut *to).poll_write_vectored(cx, &slices[..filled]));
             match wrote {
                 Ok(0) | Err(_) => return Poll::Ready(false),

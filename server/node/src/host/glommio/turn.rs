@@ -1,0 +1,153 @@
+//! The turn of a core: submit and run the ring's work, wake who has something to do, yield to them, and sleep when nobody has.
+
+use crate::clock;
+use crate::host::glommio::Inner;
+use crate::host::glommio::alarm::Alarm;
+use crate::host::glommio::conn::Conn;
+use glommio::timer::Timer;
+use ringkv_storage::disk::uring::provided::Provided;
+use ringkv_storage::disk::uring::ring::{Ring, RingError};
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::rc::{Rc, Weak};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+/// Turns between two that let the executor look at its own timers and at other threads' messages.
+const EXECUTOR_TURNS: u32 = 16;
+
+/// What the stores of one core share.
+pub(super) struct Core {
+    pub ring: Ring,
+    /// Where sockets are received into.
+    pub provided: Provided,
+    stores: RefCell<Vec<Weak<Inner>>>,
+    /// Connections with bytes to send, in the order of their first.
+    dirty: RefCell<Vec<Rc<Conn>>>,
+    /// The driver, asleep.
+    driver: Cell<Option<Waker>>,
+    /// When it will wake by itself; 0 while it is awake.
+    asleep_until_ns: Cell<u64>,
+    ended: Cell<bool>,
+    spin_ns: u64,
+}
+
+impl Core {
+    pub fn new(ring: Ring, provided: Provided, spin: Duration) -> Core {
+        Core {
+            ring,
+            provided,
+            stores: RefCell::default(),
+            dirty: RefCell::default(),
+            driver: Cell::new(None),
+            asleep_until_ns: Cell::new(0),
+            ended: Cell::new(false),
+            spin_ns: spin.as_nanos() as u64,
+        }
+    }
+
+    pub fn add_store(&self, store: &Rc<Inner>) {
+        self.stores.borrow_mut().push(Rc::downgrade(store));
+    }
+
+    /// The connection's bytes leave with the next turn.
+    pub fn touch(&self, conn: Rc<Conn>) {
+        self.dirty.borrow_mut().push(conn);
+        self.nudge();
+    }
+
+    /// A store waits until then.
+    pub fn expect(&self, until_ns: u64) {
+        if until_ns < self.asleep_until_ns.get() {
+            self.nudge();
+        }
+    }
+
+    /// Ends the driver after its present turn.
+    pub fn end(&self) {
+        self.ended.set(true);
+        self.nudge();
+    }
+
+    fn nudge(&self) {
+        if let Some(driver) = self.driver.take() {
+            driver.wake();
+        }
+    }
+
+    fn flush(&self) -> usize {
+        let dirty = std::mem::take(&mut *self.dirty.borrow_mut());
+        dirty.iter().for_each(Conn::flush);
+        dirty.len()
+    }
+
+    fn living(&self) -> Vec<Rc<Inner>> {
+        self.stores.borrow().iter().filter_map(Weak::upgrade).collect()
+    }
+
+    fn wake_due(&self, now_ns: u64) -> usize {
+        self.living().iter().filter(|store| store.wake_if_due(now_ns)).count()
+    }
+
+    fn earliest_ns(&self) -> u64 {
+        self.living().iter().map(|store| store.waits_until_ns()).min().unwrap_or(u64::MAX)
+    }
+
+    /// Sleeps until the ring has completions, somebody has work for it, or a store's time has come.
+    async fn sleep(&self, alarm: &mut Alarm) {
+        let until_ns = self.earliest_ns();
+        let left = until_ns.saturating_sub(clock::now().boot_ns);
+        let mut timer = (until_ns != u64::MAX).then(|| Timer::new(Duration::from_nanos(left)));
+        self.asleep_until_ns.set(until_ns);
+        poll_fn(|cx: &mut Context<'_>| {
+            self.driver.set(Some(cx.waker().clone()));
+            let ready = self.ended.get()
+                || !self.dirty.borrow().is_empty()
+                || self.ring.poll_pushed(cx).is_ready()
+                || alarm.poll(cx).is_ready()
+                || timer.as_mut().is_some_and(|timer| Pin::new(timer).poll(cx).is_ready());
+            if ready { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+        self.asleep_until_ns.set(0);
+        self.driver.set(None);
+    }
+}
+
+/// Drives the ring until [`Core::end`], then empties it. An error means that no operation will complete any more.
+pub(super) async fn drive(core: Rc<Core>) -> Result<(), RingError> {
+    let eventfd = core.ring.eventfd().map_err(RingError::Enter)?;
+    let mut alarm = Alarm::new(eventfd);
+    let executor = glommio::executor();
+    let (mut turns, mut idle_since) = (0u32, None);
+    while !core.ended.get() {
+        let flushed = core.flush();
+        let turn = core.ring.turn()?;
+        let now_ns = clock::now().boot_ns;
+        let woken = core.wake_due(now_ns);
+        turns = turns.wrapping_add(1);
+        let busy = !turn.is_idle() || flushed > 0 || woken > 0;
+        if busy {
+            idle_since = None;
+        } else if let Some(since) = idle_since
+            && now_ns - since >= core.spin_ns
+        {
+            if core.ring.arm()?.is_idle() {
+                core.sleep(&mut alarm).await;
+            }
+            core.ring.disarm();
+            idle_since = None;
+            continue;
+        } else {
+            // Idle, but those woken in this turn have not run yet.
+            idle_since = idle_since.or(Some(now_ns));
+        }
+        if turns.is_multiple_of(EXECUTOR_TURNS) {
+            executor.yield_task_queue_now().await;
+        } else {
+            executor.yield_now().await;
+        }
+    }
+    core.ring.shutdown()
+}
