@@ -30,13 +30,9 @@ impl std::fmt::Display for HostKind {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             HostKind::Plain => "plain",
+            HostKind::Glommio => "glommio",
         })
     }
-}
-
-/// The host on io_uring, when this build has it.
-pub fn fast() -> Option<HostKind> {
-    None
 }
 
 /// Starts a core's thread on the chosen host. It ends when all its stores have.

@@ -53,11 +53,7 @@ const EXECUTOR_BYTES_MAX: usize = 1 << 20;
 /// How long other tasks of the executor may wait for its timers while the core is busy.
 const PREEMPT: Duration = Duration::from_millis(2);
 
-/// Locked memory that one core takes when it is given `budget_bytes` of it: never less than 192 KiB.
-pub fn locked_bytes(budget_bytes: usize) -> usize {
-    executor_bytes(budget_bytes) * EXECUTOR_RINGS
-}
-
+/// What of a core's locked memory its executor gets.
 fn executor_bytes(budget_bytes: usize) -> usize {
     let share = budget_bytes / EXECUTOR_RINGS;
     (share - share % 4096).clamp(EXECUTOR_BYTES_MIN, EXECUTOR_BYTES_MAX)
