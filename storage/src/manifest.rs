@@ -73,7 +73,8 @@ pub struct Edit<D: Disk> {
 
 impl<D: Disk> Manifest<D> {
     /// Reads the manifest in `dir`, and moves to a fresh one, which proves what was read. Without CURRENT the store is
-    /// new, unless it `has_tables`. `ids` draws random ids.
+    /// new, unless it `has_tables`. On a full disk the old one is proved instead, and the first edit that finds room moves.
+    /// `ids` draws random ids.
     pub async fn open(
         disk: D,
         dir: &str,
@@ -84,13 +85,14 @@ impl<D: Disk> Manifest<D> {
         let prepared = names.iter().filter_map(|name| number_in(name, "CURRENT-"));
         let manifests = names.iter().filter_map(|name| number_in(name, MANIFEST));
         let number = manifests.clone().chain(prepared).max().unwrap_or(0);
-        let trees = match names.iter().any(|name| name == CURRENT) {
-            true => read(&disk, dir).await?,
+        let found = match names.iter().any(|name| name == CURRENT) {
+            true => Some(Found::read(&disk, dir).await?),
             false if has_tables => {
                 return Err(damaged(&join(dir, CURRENT), 0, "CURRENT, because there are tables", "no file"));
             }
-            false => BTreeMap::new(),
+            false => None,
         };
+        let trees = found.as_ref().map(|found| found.trees.clone()).unwrap_or_default();
         let stale = manifests.collect();
         let mut drawn = number;
         let ids = Box::new(move || {
@@ -99,7 +101,10 @@ impl<D: Disk> Manifest<D> {
         });
         let state = State { trees: trees.clone(), open: None, number, ids, switching: false, stale };
         let inner = Inner { disk, dir: dir.to_owned(), gate: Gate::default(), state: RefCell::new(state) };
-        inner.rewrite(trees).await?;
+        match (inner.rewrite(trees).await, found) {
+            (Err(StorageError::Disk(DiskError::NoSpace { .. })), Some(found)) => found.prove(&inner.disk, dir).await?,
+            (rewritten, _) => rewritten?,
+        }
         for name in names.iter().filter(|name| name.starts_with(CURRENT) && *name != CURRENT) {
             let _ = inner.disk.remove(&join(dir, name)).await;
         }
@@ -257,18 +262,40 @@ impl<D: Disk> Inner<D> {
     }
 }
 
-/// The trees that the manifest named by CURRENT says.
-async fn read<D: Disk>(disk: &D, dir: &str) -> Result<BTreeMap<ShardId, TreeRecord>, StorageError> {
-    let path = join(dir, CURRENT);
-    let current = Current::decode(&read_whole(disk, &path).await?, &path)?;
-    let path = join(dir, &format!("{MANIFEST}{:016x}", current.number));
-    let bytes = match read_whole(disk, &path).await {
-        Err(StorageError::Disk(DiskError::NotFound { .. })) => {
-            return Err(damaged(&path, 0, "the manifest that CURRENT names", "no file"));
-        }
-        bytes => bytes?,
-    };
-    Ok(recover::recover(&bytes, current.seed(), &path)?.trees)
+/// The manifest that CURRENT names, as it was read.
+struct Found {
+    path: String,
+    trees: BTreeMap<ShardId, TreeRecord>,
+    /// The last edit's bytes and where they stand.
+    last: (u64, DiskBuf),
+}
+
+impl Found {
+    async fn read<D: Disk>(disk: &D, dir: &str) -> Result<Found, StorageError> {
+        let path = join(dir, CURRENT);
+        let current = Current::decode(&read_whole(disk, &path).await?, &path)?;
+        let path = join(dir, &format!("{MANIFEST}{:016x}", current.number));
+        let bytes = match read_whole(disk, &path).await {
+            Err(StorageError::Disk(DiskError::NotFound { .. })) => {
+                return Err(damaged(&path, 0, "the manifest that CURRENT names", "no file"));
+            }
+            bytes => bytes?,
+        };
+        let recovered = recover::recover(&bytes, current.seed(), &path)?;
+        let range = recovered.last_range;
+        let mut last = DiskBuf::zeroed(range.len());
+        last.copy_from_slice(&bytes[range.clone()]);
+        Ok(Found { path, trees: recovered.trees, last: (range.start as u64, last) })
+    }
+
+    /// Makes sure that what was read is durable, without taking room: the last edit and CURRENT may have been seen before
+    /// their syncs ended. The same bytes are written to the same place.
+    async fn prove<D: Disk>(self, disk: &D, dir: &str) -> Result<(), StorageError> {
+        let file = disk.open(&self.path, OpenMode::Write).await?;
+        disk.commit(&file, self.last.0, self.last.1).await.0?;
+        disk.sync_dir(dir).await?;
+        Ok(())
+    }
 }
 
 async fn read_whole<D: Disk>(disk: &D, path: &str) -> Result<DiskBuf, StorageError> {

@@ -169,7 +169,7 @@ impl Block {
 
     fn offset(&self, at: usize) -> Option<usize> {
         let start = self.offsets_start + at * size_of::<U16>();
-        let bytes = self.bytes.get(start..start + size_of::<U16>())?;
+        let bytes = self.bytes.get(start..start + size_of::<U16>()).filter(|_| at < self.count)?;
         U16::read_from_bytes(bytes).ok().map(|offset| usize::from(offset.get()))
     }
 
@@ -183,7 +183,7 @@ impl Block {
         self.bytes.len()
     }
 
-    /// Entry number `at`.
+    /// Entry number `at`; none behind the last.
     pub fn entry(&self, at: usize) -> Option<Entry<'_>> {
         let entries = self.bytes.get(self.offset(at)?..self.offsets_start)?;
         let (head, rest) = EntryHead::ref_from_prefix(entries).ok()?;

@@ -37,6 +37,7 @@ proptest! {
             let record = block.record(at).unwrap();
             prop_assert_eq!(record.tree_key(), (KeyspaceId(*keyspace), key.as_slice()));
         }
+        prop_assert!(block.record(entries.len()).is_none());
         let found = block.find((KeyspaceId(probe.0), &probe.1)).is_some();
         prop_assert_eq!(found, entries.contains_key(&probe));
     }

@@ -1,4 +1,4 @@
-//! The engine by its public face: what goes in comes out, whatever happened in between.
+//! The plain way of a write.
 
 use bytes::Bytes;
 use ringkv_storage::disk::fault::{FaultDisk, block_on};

@@ -1,0 +1,152 @@
+//! A tree, the log that feeds it, and what a store would do with both.
+
+use bytes::Bytes;
+use ringkv_storage::disk::fault::{FaultDisk, block_on};
+use ringkv_storage::engine::{Engine, EngineOptions};
+use ringkv_storage::error::StorageError;
+use ringkv_storage::tree::{Flushed, Lookup, Tree, Value};
+use ringkv_wire::ids::{KeyspaceId, ShardId};
+use std::collections::BTreeMap;
+
+pub const DIR: &str = "store-0000";
+pub const SHARD: ShardId = ShardId(3);
+pub const SEALED: KeyspaceId = KeyspaceId(0);
+
+pub type Map = BTreeMap<(KeyspaceId, Bytes), Value>;
+
+/// A write, as the log would hold it; its index is its place plus 1.
+#[derive(Clone, Debug)]
+pub struct Write {
+    pub keyspace: KeyspaceId,
+    pub key: Bytes,
+    pub value: Option<Bytes>,
+}
+
+/// Small blocks, so that small tables have several.
+pub fn options(seed: u64) -> EngineOptions {
+    EngineOptions { cache_bytes: 64 << 10, block_bytes: 512, tables_max: 3, seed }
+}
+
+pub fn at(index: u64) -> Flushed {
+    Flushed { index, term: 2, log_time_ms: index * 10, config_index: 1, config: Bytes::from_static(b"config") }
+}
+
+pub fn sealed(index: u64) -> Vec<(KeyspaceId, Bytes, Bytes)> {
+    vec![(SEALED, Bytes::from_static(b"sessions"), Bytes::copy_from_slice(&index.to_le_bytes()))]
+}
+
+pub fn open(disk: &FaultDisk, seed: u64) -> Result<Engine<FaultDisk>, StorageError> {
+    block_on(Engine::open(disk.clone(), DIR, options(seed)))
+}
+
+/// A replica: the log survives every crash, the tree must follow from it.
+pub struct Replica {
+    pub disk: FaultDisk,
+    pub engine: Engine<FaultDisk>,
+    pub tree: Tree<FaultDisk>,
+    pub log: Vec<Write>,
+    /// Highest index whose flush was acknowledged.
+    pub acknowledged: u64,
+    boots: u64,
+}
+
+impl Replica {
+    pub fn new(disk: FaultDisk) -> Replica {
+        let engine = open(&disk, 0).expect("an empty disk opens");
+        let tree = engine.tree(SHARD);
+        Replica { disk, engine, tree, log: Vec::new(), acknowledged: 0, boots: 0 }
+    }
+
+    pub fn write(&mut self, keyspace: u32, key: &[u8], value: Option<&[u8]>) {
+        let (key, value) = (Bytes::copy_from_slice(key), value.map(Bytes::copy_from_slice));
+        self.log.push(Write { keyspace: KeyspaceId(keyspace), key, value });
+        apply(&self.tree, self.log.len() as u64, &self.log[self.log.len() - 1]);
+    }
+
+    pub fn index(&self) -> u64 {
+        self.log.len() as u64
+    }
+
+    pub fn flush(&mut self) -> Result<(), StorageError> {
+        let index = self.index();
+        block_on(self.tree.flush(at(index), sealed(index)))?;
+        self.acknowledged = index;
+        Ok(())
+    }
+
+    /// What the tree must say when it reflects the log up to its end and was last flushed at `flushed`.
+    pub fn expected(&self, flushed: u64) -> Map {
+        let mut map = Map::new();
+        for (version, write) in (1..).zip(&self.log) {
+            let key = (write.keyspace, write.key.clone());
+            match write.value.clone() {
+                Some(value) => map.insert(key, Value { value, version }),
+                None => map.remove(&key),
+            };
+        }
+        for (keyspace, key, value) in sealed(flushed).into_iter().filter(|_| flushed > 0) {
+            map.insert((keyspace, key), Value { value, version: flushed });
+        }
+        map
+    }
+
+    /// Goes on with `disk`, as after a restart: opens, checks that nothing acknowledged is gone, redoes the log.
+    pub fn reopen(&mut self, disk: FaultDisk) -> Result<(), StorageError> {
+        self.boots += 1;
+        self.engine = open(&disk, self.boots)?;
+        self.disk = disk;
+        self.tree = self.engine.tree(SHARD);
+        let flushed = self.tree.flushed();
+        let index = flushed.as_ref().map_or(0, |flushed| flushed.index);
+        assert!(index >= self.acknowledged, "flushed up to {}, found {index}", self.acknowledged);
+        assert!(flushed.is_none() || flushed == Some(at(index)));
+        for (version, write) in (1..).zip(&self.log).skip(index as usize) {
+            apply(&self.tree, version, write);
+        }
+        self.acknowledged = index;
+        Ok(())
+    }
+
+    /// Everything is there by `iter`, `get` and `get_now`, and nothing else.
+    pub fn check(&self) {
+        let flushed = self.tree.flushed().map_or(0, |flushed| flushed.index);
+        let expected = self.expected(flushed);
+        assert_eq!(walk(&self.tree).expect("readable"), expected);
+        check_gets(&self.tree, &expected, &self.log);
+    }
+}
+
+pub fn check_gets(tree: &Tree<FaultDisk>, expected: &Map, log: &[Write]) {
+    for write in log {
+        let want = expected.get(&(write.keyspace, write.key.clone())).cloned();
+        match tree.get_now(write.keyspace, &write.key) {
+            Lookup::Found(value) => assert_eq!(Some(value), want),
+            Lookup::Absent => assert_eq!(None, want),
+            Lookup::Disk => {}
+        }
+        assert_eq!(block_on(tree.get(write.keyspace, &write.key)).expect("readable"), want);
+    }
+}
+
+fn apply(tree: &Tree<FaultDisk>, index: u64, write: &Write) {
+    match &write.value {
+        Some(value) => tree.put(index, write.keyspace, &write.key, value.clone()),
+        None => tree.delete(index, write.keyspace, &write.key),
+    }
+}
+
+/// All of a tree, in order.
+pub fn walk(tree: &Tree<FaultDisk>) -> Result<Map, StorageError> {
+    let (mut iter, mut map) = (tree.iter(), Map::new());
+    while let Some((keyspace, key, value)) = block_on(iter.next())? {
+        let last = map.last_key_value().map(|(key, _)| key.clone());
+        assert!(last < Some((keyspace, key.clone())), "in order");
+        map.insert((keyspace, key), value);
+    }
+    Ok(map)
+}
+
+/// Paths of all table files.
+pub fn table_files(disk: &FaultDisk) -> Vec<String> {
+    disk.paths().into_iter().filter(|path| path.ends_with(".sst")).collect()
+}

@@ -1,0 +1,9 @@
+//! The engine by its public face: what goes in comes out, whatever happened in between.
+
+mod basic;
+mod crash;
+mod faults;
+mod harness;
+mod model;
+mod rot;
+mod snapshot;

@@ -1,0 +1,133 @@
+//! One flipped bit anywhere: an error that says where, or no harm. Never a panic, never wrong data.
+
+use crate::harness::{DIR, Replica, SHARD, open, table_files, walk};
+use ringkv_storage::disk::fault::{FaultDisk, block_on};
+use ringkv_storage::error::StorageError;
+
+/// Two tables of several blocks each, one with a filter of its own, and tombstones.
+fn store() -> Replica {
+    let mut replica = Replica::new(FaultDisk::new(5));
+    for round in 0..2u8 {
+        for key in 0..30u8 {
+            let value = [round; 60];
+            replica.write(1, &[key, key], (key % 9 != round).then_some(value.as_slice()));
+        }
+        replica.flush().expect("flushes");
+    }
+    replica
+}
+
+/// Opens and reads all; answers whether anything was found wrong. Wrong data is a panic.
+fn read_all(disk: &FaultDisk, sound: &Replica) -> bool {
+    let expected = sound.expected(sound.index());
+    let is_damage = |error: &StorageError| matches!(error, StorageError::Damaged { .. });
+    let tree = match open(disk, 9) {
+        Ok(engine) => engine.tree(SHARD),
+        Err(error) => {
+            assert!(is_damage(&error), "{error}");
+            return true;
+        }
+    };
+    let mut found = false;
+    match walk(&tree) {
+        Ok(map) => assert!(map == expected, "wrong data"),
+        Err(error) => {
+            assert!(is_damage(&error), "{error}");
+            found = true;
+        }
+    }
+    for key in 0..32u8 {
+        let want = expected.get(&(ringkv_wire::ids::KeyspaceId(1), vec![key, key].into()));
+        match block_on(tree.get(ringkv_wire::ids::KeyspaceId(1), &[key, key])) {
+            Ok(got) => assert!(got.as_ref() == want, "key {key}: {got:?} instead of {want:?}"),
+            Err(error) => assert!(is_damage(&error), "{error}"),
+        }
+    }
+    found
+}
+
+/// Flips a bit of every `step`-th byte of a file from `from` on; answers how many of them were noticed.
+fn flip_all(sound: &Replica, path: &str, from: u64, to: u64, step: usize) -> (usize, usize) {
+    let (mut noticed, mut flips) = (0, 0);
+    for offset in (from..to).step_by(step) {
+        let disk = sound.disk.fork(offset);
+        assert!(disk.flip_bit(path, offset, (offset % 8) as u8));
+        flips += 1;
+        noticed += usize::from(read_all(&disk, sound));
+    }
+    (noticed, flips)
+}
+
+#[test]
+fn in_every_byte_of_a_table() {
+    let sound = store();
+    assert!(!read_all(&sound.disk.fork(0), &sound), "nothing is wrong before");
+    for path in table_files(&sound.disk) {
+        let bytes = sound.disk.peek(&path).expect("there");
+        // Zeros between the sections mean nothing; all else is noticed when everything is read.
+        let (noticed, flips) = flip_all(&sound, &path, 0, bytes.len() as u64, 1);
+        let padding = longest_zeros(&bytes);
+        assert_eq!(flips, bytes.len());
+        assert!(noticed >= flips - padding, "{noticed} of {flips} noticed, {padding} are padding");
+    }
+}
+
+/// Bytes in runs of more than 40 zeros, which no section of this store has.
+fn longest_zeros(bytes: &[u8]) -> usize {
+    bytes.chunk_by(|a, b| *a == 0 && *b == 0).map(|run| run.len()).filter(|run| *run > 16).sum()
+}
+
+#[test]
+fn in_the_manifest_and_in_current() {
+    let sound = store();
+    let current = format!("{DIR}/CURRENT");
+    let (noticed, flips) = flip_all(&sound, &current, 0, 4096, 5);
+    assert_eq!(noticed, flips, "CURRENT");
+    let manifest = sound.disk.paths().into_iter().find(|path| path.contains("MANIFEST")).expect("there");
+    // The first edit and two more, one page each: every byte. Never written zeros behind: some.
+    let bytes = sound.disk.peek(&manifest).expect("there").len() as u64;
+    let (noticed, flips) = flip_all(&sound, &manifest, 0, 3 * 4096, 3);
+    assert_eq!(noticed, flips, "edits");
+    let (noticed, flips) = flip_all(&sound, &manifest, 3 * 4096, bytes, 501);
+    assert_eq!(noticed, flips, "no crash leaves such a sector");
+}
+
+#[test]
+fn a_block_read_from_the_wrong_place_or_table_is_noticed() {
+    let sound = store();
+    let files = table_files(&sound.disk);
+    let disk = sound.disk.fork(1);
+    let block = disk.peek(&files[0]).expect("there")[512..1024].to_vec();
+    disk.poke(&files[0], 0, &block);
+    assert!(read_all(&disk, &sound), "a neighbour's bytes");
+    let disk = sound.disk.fork(2);
+    let whole = disk.peek(&files[0]).expect("there");
+    disk.poke(&files[1], 0, &whole);
+    assert!(read_all(&disk, &sound), "another table's bytes");
+}
+
+#[test]
+fn a_missing_file_is_damage() {
+    let sound = store();
+    for path in sound.disk.paths() {
+        let disk = sound.disk.fork(3);
+        block_on(ringkv_storage::disk::Disk::remove(&disk, &path)).expect("removed");
+        match open(&disk, 9) {
+            Err(StorageError::Damaged { .. }) => {}
+            Err(error) => panic!("{path}: {error}"),
+            Ok(_) => panic!("{path} is not missed"),
+        }
+    }
+}
+
+#[test]
+fn a_newer_format_is_refused_by_name() {
+    let sound = store();
+    let path = format!("{DIR}/CURRENT");
+    let mut bytes = sound.disk.peek(&path).expect("there");
+    bytes[4] = 2;
+    let crc = crc32c::crc32c(&bytes[..4092]);
+    bytes[4092..].copy_from_slice(&crc.to_le_bytes());
+    sound.disk.poke(&path, 0, &bytes);
+    assert!(matches!(open(&sound.disk, 9), Err(StorageError::Newer { got: 2, known: 1, .. })));
+}
