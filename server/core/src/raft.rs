@@ -1,154 +1,247 @@
 //! Raft as a pure state machine: one group's replica (Ongaro and Ousterhout 2014; Ongaro's thesis 2014).
+//!
+//! [`Raft::step`] takes an [`Input`], the time and random bits, and says in [`Effects`] what it wants done. Nothing is
+//! awaited: what is persisted is reported back by [`Input::Persisted`], and only then counts.
 
+mod election;
+mod follower;
+mod input;
+mod leader;
+mod log;
+mod log_time;
+mod peer;
+mod quorum;
+mod rounds;
 mod status;
+mod tickets;
+mod transfer;
 
+pub use input::{Input, Restored};
 pub use status::{PeerState, PeerStatus, RaftStatus, Role};
 
-use crate::effects::Effects;
-use bytes::Bytes;
-use ringkv_wire::entry::{Entry, EntryKind};
+use crate::effects::{Effects, Persist, ReadGrant, Refusal};
 use ringkv_wire::ids::{Generation, Now, ShardId, StoreId};
 use ringkv_wire::msg::config::Configuration;
 use ringkv_wire::msg::peer::PeerBody;
+use std::collections::{BTreeMap, VecDeque};
 
-/// Who this replica is and how it begins.
-#[derive(Clone, Debug)]
-pub struct Restored {
-    /// This replica's store.
-    pub me: StoreId,
-    /// The group.
-    pub shard: ShardId,
-    /// Its generation.
-    pub generation: Generation,
-    /// Term as last persisted.
-    pub term: u64,
-    /// Vote as last persisted.
-    pub vote: Option<StoreId>,
-    /// The log begins behind this index.
-    pub floor_index: u64,
-    /// The floor's term.
-    pub floor_term: u64,
-    /// Index and content of the configuration at or below the floor.
-    pub config: (u64, Configuration),
-    /// Everything up to this index is in the tree; redo begins behind it. At least the floor.
-    pub applied: u64,
-    /// Log time at `applied`, ms.
-    pub log_time_ms: u64,
-    /// The log, from floor + 1 without gaps.
-    pub entries: Vec<Entry>,
-}
-
-/// What a step is told.
-#[derive(Clone, Debug)]
-pub enum Input {
-    /// Time passed.
-    Tick,
-    /// A message of this group, from a store that said a proper hello.
-    Message {
-        /// The sender.
-        from: StoreId,
-        /// The sender's term.
-        term: u64,
-        /// What it says.
-        body: PeerBody,
-    },
-    /// Append this to the log, if leading. Answered through `apply` with the token, `dropped`, or `refused`.
-    Propose {
-        /// What the body is.
-        kind: EntryKind,
-        /// The entry's body.
-        body: Bytes,
-        /// Its CRC-32C.
-        body_crc: u32,
-        /// Given back; not 0.
-        token: u64,
-    },
-    /// A read came in. Answered through `reads`, perhaps in a later step.
-    Read {
-        /// Given back.
-        token: u64,
-        /// By a round even when a lease holds.
-        read_index: bool,
-    },
-    /// Everything to persist up to this ticket is durable.
-    Persisted {
-        /// The ticket.
-        ticket: u64,
-    },
-    /// Entries of a [`crate::effects::Fetch`], possibly none when the log no longer holds them.
-    Fetched {
-        /// The follower.
-        to: StoreId,
-        /// Consecutive entries from the index asked for.
-        entries: Vec<Entry>,
-    },
-    /// The log was reclaimed up to and including this index (at most the applied one).
-    Reclaimed {
-        /// The new floor.
-        index: u64,
-    },
-    /// A snapshot for this follower came to an end: installed up to `index`, or failed (0).
-    SnapshotDone {
-        /// The follower.
-        to: StoreId,
-        /// Installed up to here.
-        index: u64,
-    },
-    /// This replica's tree was replaced by a snapshot.
-    Installed {
-        /// Everything up to here is in the tree.
-        index: u64,
-        /// Its term.
-        term: u64,
-        /// Log time at that index, ms.
-        log_time_ms: u64,
-        /// The configuration at that index, with its own index.
-        config: (u64, Configuration),
-    },
-    /// Hand leadership to this voter, or to the most advanced one.
-    Transfer {
-        /// To whom.
-        to: Option<StoreId>,
-    },
-    /// This store may not lead or vote any more: its log is poisoned, or it shuts down.
-    Retire,
-}
+/// One millisecond in nanoseconds.
+const MS: u64 = 1_000_000;
+/// Terms beyond this are nonsense: a message that claims one is ignored.
+const TERM_MAX: u64 = 1 << 60;
+/// Indexes likewise.
+const INDEX_MAX: u64 = 1 << 60;
+/// A write to the log that takes longer than this counts as hanging.
+const STALLED_NS: u64 = 500 * MS;
 
 /// One replica of one group.
 #[derive(Debug)]
 pub struct Raft {
+    me: StoreId,
+    shard: ShardId,
+    generation: Generation,
     term: u64,
     vote: Option<StoreId>,
-    config: (u64, Configuration),
-    floor: (u64, u64),
+    role: Role,
+    leader: Option<StoreId>,
+    retired: bool,
+    log: log::Log,
+    /// Configurations with their indexes: the last one at or below the commit index, then later ones. The last is active.
+    configs: VecDeque<(u64, Configuration)>,
     commit: u64,
-    log_time_ms: u64,
+    /// Encoded bytes behind the commit index.
+    uncommitted: usize,
+    tickets: tickets::Tickets,
+    timer: election::Timer,
+    /// Answers to this (pre-)candidacy.
+    votes: BTreeMap<StoreId, bool>,
+    lead: leader::Leading,
+    log_time: log_time::LogTime,
+    /// Time and chance of the present step.
+    now: Now,
+    random: u64,
 }
 
 impl Raft {
     /// Begins from what was restored. `random`: 64 fresh bits.
-    pub fn new(restored: Restored, _now: Now, _random: u64) -> Raft {
-        Raft {
-            term: restored.term,
-            vote: restored.vote,
-            config: restored.config,
-            floor: (restored.floor_index, restored.floor_term),
-            commit: restored.applied,
-            log_time_ms: restored.log_time_ms,
+    ///
+    /// A restored state that contradicts itself (a gap, terms that go back, an applied index beyond the log) makes a replica
+    /// that is retired from the start: it must be repaired, not guessed at.
+    pub fn new(restored: Restored, now: Now, random: u64) -> Raft {
+        let sound = restored.is_sound();
+        let applied = restored.applied.max(restored.floor_index);
+        let floor = (restored.floor_index, restored.floor_term);
+        let mut log = log::Log::new(floor, restored.log_time_ms);
+        let mut configs = VecDeque::from([restored.config]);
+        for entry in restored.entries.into_iter().take_while(|_| sound) {
+            if let Some(config) = input::configuration(&entry) {
+                configs.push_back((entry.index, config));
+            }
+            log.push(entry);
+        }
+        let commit = applied.min(log.last_index());
+        while configs.get(1).is_some_and(|next| next.0 <= commit) {
+            configs.pop_front();
+        }
+        // Entries of a term that the hard state does not know cannot be; but if so, nobody gets a vote in it.
+        let unknown = log.last_term() > restored.term;
+        let (term, vote) = if unknown { (log.last_term(), Some(restored.me)) } else { (restored.term, restored.vote) };
+        let mut raft = Raft {
+            me: restored.me,
+            shard: restored.shard,
+            generation: restored.generation,
+            term,
+            vote,
+            role: Role::Follower,
+            leader: None,
+            retired: !sound,
+            uncommitted: log.bytes_behind(commit),
+            tickets: tickets::Tickets::new(log.last_index(), (term, vote)),
+            log,
+            configs,
+            commit,
+            timer: election::Timer::new(now.boot_ns),
+            votes: BTreeMap::new(),
+            lead: leader::Leading::default(),
+            log_time: log_time::LogTime::default(),
+            now,
+            random,
+        };
+        raft.log.trim(commit);
+        raft.reset_timer();
+        raft
+    }
+
+    /// Takes one input and appends to `out` what it wants done. `random`: 64 fresh bits. `out` may hold the effects of
+    /// earlier steps of this replica, so that appends of one turn share messages; it must not hold another group's.
+    pub fn step(&mut self, now: Now, random: u64, input: Input, out: &mut Effects) {
+        self.now = Now { boot_ns: now.boot_ns.max(self.now.boot_ns), wall_ms: now.wall_ms };
+        self.random = random;
+        let (first, hard) = (out.persist.len(), self.hard_state());
+        match input {
+            Input::Propose { token, .. } if self.retired => {
+                out.refused.push((token, Refusal::NotLeader { hint: None }));
+            }
+            Input::Read { token, .. } if self.retired => {
+                out.reads.push(ReadGrant { token, index: Err(Refusal::NotLeader { hint: None }) });
+            }
+            _ if self.retired => {}
+            Input::Tick => self.tick(out),
+            Input::Message { from, term, body } => self.message(from, term, body, out),
+            Input::Propose { kind, body, body_crc, token } => self.on_propose(kind, body, body_crc, token, out),
+            Input::Read { token, read_index } => self.on_read(token, read_index, out),
+            Input::Persisted { ticket } => self.persisted(ticket, out),
+            Input::Fetched { to, entries } => self.on_fetched(to, entries, out),
+            Input::Reclaimed { index } => self.on_reclaimed(index),
+            Input::SnapshotDone { to, index } => self.on_snapshot_done(to, index, out),
+            Input::Installed { index, term, log_time_ms, config } => {
+                self.on_installed((index, term), log_time_ms, config);
+            }
+            Input::Transfer { to } => self.on_transfer(to, out),
+            Input::Retire => self.retire(out),
+        }
+        self.seal(first, hard, out);
+    }
+
+    /// Numbers what this step gave out to persist; term and vote go first.
+    fn seal(&mut self, first: usize, hard: (u64, Option<StoreId>), out: &mut Effects) {
+        let changed = self.hard_state() != hard;
+        if changed {
+            out.persist.insert(first, Persist::HardState { term: self.term, vote: self.vote });
+        }
+        if out.persist.len() > first {
+            let entries = matches!(out.persist.last(), Some(Persist::Entry(_)));
+            let last = if entries { self.log.last_index() } else { 0 };
+            self.tickets.issue(last, changed.then(|| self.hard_state()), self.now.boot_ns);
+        }
+        out.ticket = self.tickets.issued();
+    }
+
+    fn tick(&mut self, out: &mut Effects) {
+        let late_ns = self.now.boot_ns.saturating_sub(self.next_deadline_ns());
+        match self.role {
+            Role::Leader => self.tick_leader(late_ns, out),
+            _ => self.tick_election(out),
         }
     }
 
-    /// Takes one input and appends to `out` what it wants done. `random`: 64 fresh bits.
-    pub fn step(&mut self, _now: Now, _random: u64, _input: Input, _out: &mut Effects) {}
+    fn message(&mut self, from: StoreId, term: u64, body: PeerBody, out: &mut Effects) {
+        if from == self.me || term > TERM_MAX {
+            return;
+        }
+        let config = &self.active().1;
+        let (voting, member) = (quorum::votes(config, from), quorum::members(config).contains(&from));
+        let i_vote = quorum::votes(config, self.me);
+        match body {
+            PeerBody::PreVote { last_index, last_term, transfer } if voting && i_vote => {
+                self.on_pre_vote(from, term, (last_index, last_term), transfer, out);
+            }
+            PeerBody::Vote { last_index, last_term, transfer } if voting && i_vote => {
+                self.on_vote(from, term, (last_index, last_term), transfer, out);
+            }
+            PeerBody::PreVoteReply { granted } if voting => self.on_pre_vote_reply(from, term, granted, out),
+            PeerBody::VoteReply { granted } if voting => self.on_vote_reply(from, term, granted, out),
+            // A leader may come from a configuration that this replica has not met yet (Raft §6).
+            PeerBody::Append { round, prev_index, prev_term, commit, entries } => {
+                let append = follower::Append { round, prev_index, prev_term, commit, entries };
+                self.on_append(from, term, append, out);
+            }
+            PeerBody::Heartbeat { round, commit } => self.on_heartbeat(from, term, round, commit, out),
+            PeerBody::AppendReply { round, accepted, index, term: hint, .. } if member => {
+                let verdict = if accepted { Ok(index) } else { Err((index, hint)) };
+                self.on_append_reply(from, term, round, verdict, out);
+            }
+            PeerBody::HeartbeatReply { round, follows, wall_ms } if member => {
+                self.on_heartbeat_reply(from, term, round, follows.then_some(wall_ms), out);
+            }
+            PeerBody::TimeoutNow => self.on_timeout_now(from, term, out),
+            _ => {}
+        }
+    }
+
+    fn persisted(&mut self, ticket: u64, out: &mut Effects) {
+        self.tickets.persisted(ticket);
+        self.count_own_vote(out);
+        if self.role == Role::Leader {
+            self.maybe_commit(out);
+        }
+        self.log.trim(self.commit.min(self.tickets.durable_index()));
+    }
+
+    fn retire(&mut self, out: &mut Effects) {
+        if self.role == Role::Leader {
+            self.resign(out);
+        }
+        self.role = Role::Follower;
+        self.leader = None;
+        self.retired = true;
+    }
+
+    /// The log's disk hangs.
+    fn stalled(&self) -> bool {
+        self.tickets.oldest_ns().is_some_and(|since| self.now.boot_ns > since.saturating_add(STALLED_NS))
+    }
+
+    fn active(&self) -> &(u64, Configuration) {
+        &self.configs[self.configs.len() - 1]
+    }
 
     /// Boot time in ns at which [`Input::Tick`] is due; `u64::MAX` when never.
     pub fn next_deadline_ns(&self) -> u64 {
-        u64::MAX
+        match self.role {
+            _ if self.retired => u64::MAX,
+            Role::Leader => {
+                let transfer = self.lead.transfer.map_or(u64::MAX, |transfer| transfer.deadline_ns);
+                self.lead.heartbeat_due_ns.min(transfer)
+            }
+            _ if quorum::votes(&self.active().1, self.me) => self.timer.deadline_ns,
+            _ => u64::MAX,
+        }
     }
 
     /// What this replica is now.
     pub fn role(&self) -> Role {
-        Role::Follower
+        self.role
     }
 
     /// Current term.
@@ -158,32 +251,41 @@ impl Raft {
 
     /// Who leads this term, when known.
     pub fn leader(&self) -> Option<StoreId> {
-        None
+        self.leader
     }
 
-    /// Commit index.
+    /// Commit index. Every entry up to it was handed out by `apply`, or was restored as applied.
     pub fn commit(&self) -> u64 {
         self.commit
     }
 
     /// Index of the last entry.
     pub fn last_index(&self) -> u64 {
-        self.commit
+        self.log.last_index()
+    }
+
+    /// The term of the entry at `index`, from the floor to the last entry.
+    pub fn term_at(&self, index: u64) -> Option<u64> {
+        self.log.term_at(index)
     }
 
     /// Index and term behind which the log begins.
     pub fn floor(&self) -> (u64, u64) {
-        self.floor
+        self.log.floor()
     }
 
     /// The active configuration and the index of its entry.
     pub fn config(&self) -> &(u64, Configuration) {
-        &self.config
+        self.active()
     }
 
     /// What this replica would stamp now if it leads, else the log time last seen; ms.
-    pub fn log_time_now(&self, _now: Now) -> u64 {
-        self.log_time_ms
+    pub fn log_time_now(&self, now: Now) -> u64 {
+        let seen = self.log.log_time_ms();
+        match self.role {
+            Role::Leader => self.log_time.at(self.me, &self.active().1, now).max(seen),
+            _ => seen,
+        }
     }
 
     /// Term and vote.
@@ -192,20 +294,32 @@ impl Raft {
     }
 
     /// Tells the measured scheduling delay of this core: elections slow down when it exceeds a third of the base timeout.
-    pub fn set_delay(&mut self, _delay_ns: u64) {}
+    pub fn set_delay(&mut self, delay_ns: u64) {
+        self.timer.delay_ns = delay_ns;
+    }
+
+    /// Whether a read at `now` would be granted by the lease.
+    pub fn has_lease(&self, now: Now) -> bool {
+        self.role == Role::Leader && now.boot_ns < self.lead.lease_until_ns && self.commit >= self.lead.term_start
+    }
 
     /// Encoded bytes of entries behind the commit index.
     pub fn uncommitted_bytes(&self) -> usize {
-        0
+        self.uncommitted
     }
 
     /// Encoded bytes of all entries held in memory.
     pub fn memory_bytes(&self) -> usize {
-        0
+        self.log.bytes()
     }
 
-    /// Everything, for display.
-    pub fn status(&self) -> RaftStatus {
-        RaftStatus::default()
+    /// Boot ns since when this replica leads; `None` when it does not.
+    pub fn leader_since_ns(&self) -> Option<u64> {
+        (self.role == Role::Leader).then_some(self.lead.since_ns)
+    }
+
+    /// Boot ns when a majority was last heard by this leader; `None` when it does not lead.
+    pub fn last_heard_majority_ns(&self) -> Option<u64> {
+        (self.role == Role::Leader).then(|| self.heard_majority_ns())
     }
 }

@@ -1,5 +1,6 @@
 //! What a replica tells about itself, for display.
 
+use super::Raft;
 use ringkv_wire::ids::StoreId;
 
 /// What a replica is.
@@ -82,4 +83,36 @@ pub struct RaftStatus {
     pub transfer_to: Option<StoreId>,
     /// The followers, when leading.
     pub peers: Vec<PeerStatus>,
+}
+
+impl Raft {
+    /// Everything, for display.
+    pub fn status(&self) -> RaftStatus {
+        let peers = self.lead.peers.iter().map(|(&store, peer)| PeerStatus {
+            store,
+            state: peer.state,
+            matched: peer.matched,
+            next: peer.next,
+            heard_ns: peer.heard_ns,
+        });
+        RaftStatus {
+            role: self.role,
+            retired: self.retired,
+            term: self.term,
+            leader: self.leader,
+            commit: self.commit,
+            last_index: self.log.last_index(),
+            durable_index: self.tickets.durable_index(),
+            floor_index: self.log.floor().0,
+            config_index: self.active().0,
+            log_time_ms: self.log.log_time_ms(),
+            lease_until_ns: self.lead.lease_until_ns,
+            leader_since_ns: self.lead.since_ns,
+            uncommitted_bytes: self.uncommitted,
+            memory_bytes: self.log.bytes(),
+            reads_waiting: self.lead.reads.len(),
+            transfer_to: self.lead.transfer.map(|transfer| transfer.to),
+            peers: peers.collect(),
+        }
+    }
 }
