@@ -1,5 +1,6 @@
 //! What can go wrong, with what a person needs to act.
 
+use ringkv_wire::ids::ShardId;
 use std::sync::Arc;
 
 /// The disk refused or failed.
@@ -90,6 +91,27 @@ pub enum StorageError {
         got: u32,
         /// The newest this build reads.
         known: u32,
+    },
+    /// No space for entries; term, vote and shard states still pass. Writing resumes by itself when space is back.
+    #[error("no space left for the log: entries are refused until there is")]
+    DiskFull,
+    /// An entry that does not continue its shard's log. Nothing of it was written.
+    #[error("{shard}: entry {got} does not continue the log, which takes {first} to {next}")]
+    Gap {
+        /// The shard.
+        shard: ShardId,
+        /// The lowest index that can be written (and truncates).
+        first: u64,
+        /// The next index.
+        next: u64,
+        /// The entry's index.
+        got: u64,
+    },
+    /// An entry or a hard state of a shard whose state was never logged.
+    #[error("{shard}: not in this log: its state must be logged first")]
+    UnknownShard {
+        /// The shard.
+        shard: ShardId,
     },
     /// The log failed a write or a sync and takes no more until it is opened again.
     #[error("the log is poisoned: {cause}; restart the node to reopen it through recovery")]

@@ -1,0 +1,300 @@
+//! Opening a log: what is durable is kept, an unfinished tail is cut, damage stops (FORMAT.md §1.5).
+
+mod image;
+mod survey;
+mod walk;
+
+use super::index::{Mirror, Place};
+use super::record::Cut;
+use super::segment::batch::{FIRST, HEAD, Stream};
+use super::segment::sector::Seed;
+use super::segment::{self, Handle, Segment};
+use super::writer::State;
+use super::{LogOptions, Recovered, RecoveredShard, RecoveryReport, reclaim};
+use crate::disk::{Disk, DiskBuf};
+use crate::error::StorageError;
+use image::Image;
+use ringkv_wire::entry::Entry;
+use ringkv_wire::ids::ShardId;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use survey::Head;
+use walk::Walk;
+
+/// Numbers skipped at a recovery: more than can have been in flight and left no trace.
+const NUMBER_JUMP: u64 = 16;
+
+/// A segment of the log as it was walked.
+struct Walked<F> {
+    handle: Handle<F>,
+    /// Where its batches end.
+    end: u64,
+    /// The batch taken before its first.
+    before: Cut,
+}
+
+/// Recovers the log in `dir`; a new one when there is none.
+pub(super) async fn recover<D: Disk>(
+    disk: &D,
+    dir: &str,
+    options: LogOptions,
+) -> Result<(State<D>, Recovered), StorageError> {
+    let files = prepare_dir(disk, dir).await?;
+    let seed = Seed::new(&options.store_identity);
+    let heads = survey::survey(disk, dir, &files, seed).await?;
+    let chain = survey::chain(&heads);
+    let (mut walk, mut walked) = (Walk::new(), Vec::new());
+    for (at, (sequence, head)) in chain.iter().enumerate() {
+        let mut image = Image::open(disk, dir, *sequence, seed).await?;
+        let before = last_cut(&walk);
+        let until = chain.get(at + 1).and_then(|(_, next)| next.cut);
+        let Some(end) = walk.segment(&mut image, *head, until).await? else { break };
+        let Image { file, path, size, .. } = image;
+        walked.push(Walked { handle: Handle { file, sequence: *sequence, path, bytes: size }, end, before });
+    }
+    let mut report =
+        RecoveryReport { segments: walked.len() as u64, batches: walk.taken.len() as u64, ..RecoveryReport::default() };
+    let highest = judge_rest(disk, dir, &files, seed, &walk, walked.last(), &mut report).await?;
+    check_whole(dir, &files, &heads, &walk, walked.first())?;
+    check_floors(dir, &walk)?;
+    let stream = Stream { next: highest + NUMBER_JUMP, chain: 0, seed };
+    let state = rewrite(disk, dir, options, &files, walk, walked, stream, report).await?;
+    Ok(state)
+}
+
+/// Makes the directory durable and lists its segments.
+async fn prepare_dir<D: Disk>(disk: &D, dir: &str) -> Result<Vec<u64>, StorageError> {
+    disk.create_dir(dir).await?;
+    let parents = dir.match_indices('/').map(|(at, _)| &dir[..at]);
+    for parent in std::iter::once("").chain(parents) {
+        disk.sync_dir(parent).await?;
+    }
+    let names = disk.list(dir).await?;
+    let mut files: Vec<u64> = names.iter().filter_map(|name| segment::sequence_of(name)).collect();
+    files.sort_unstable();
+    Ok(files)
+}
+
+fn last_cut(walk: &Walk) -> Cut {
+    walk.taken.last().map_or(Cut::default(), |taken| Cut {
+        batch: taken.number,
+        segment: taken.segment,
+        chain: taken.chain,
+    })
+}
+
+/// Judges what stands behind the last batch: in its segment and in newer files. The highest batch number anywhere.
+async fn judge_rest<D: Disk>(
+    disk: &D,
+    dir: &str,
+    files: &[u64],
+    seed: Seed,
+    walk: &Walk,
+    last: Option<&Walked<D::File>>,
+    report: &mut RecoveryReport,
+) -> Result<u64, StorageError> {
+    let (sequence, end) = last.map_or((0, 0), |walked| (walked.handle.sequence, walked.end));
+    let mut highest = walk.last();
+    for &file in files.iter().filter(|file| **file >= sequence) {
+        let mut image = Image::open(disk, dir, file, seed).await?;
+        let from = if file == sequence { end } else { 0 };
+        let behind = walk::judge(&mut image, from, walk.last()).await?;
+        highest = highest.max(behind.highest);
+        report.cut = report.cut.or(behind.tail.map(|sector| (file, sector)));
+    }
+    Ok(highest)
+}
+
+/// Every segment that the log says it needs must have been walked.
+fn check_whole<F>(
+    dir: &str,
+    files: &[u64],
+    heads: &BTreeMap<u64, Option<Head>>,
+    walk: &Walk,
+    first: Option<&Walked<F>>,
+) -> Result<(), StorageError> {
+    let first_sequence = first.map(|walked| walked.handle.sequence);
+    let missing = match first_sequence {
+        Some(first) => (walk.oldest < first).then(|| first - 1),
+        // A first boot that ended before its only segment's head was whole leaves that segment unborn; nothing else does.
+        None => files.iter().copied().find(|sequence| *sequence > 1),
+    };
+    let Some(sequence) = missing else { return Ok(()) };
+    let got = match heads.get(&sequence) {
+        None => "no file",
+        Some(None) => "no complete head",
+        Some(Some(_)) => "a head that does not continue the log",
+    };
+    let expected = match first_sequence {
+        Some(_) => format!("segments from {} on", walk.oldest),
+        None => "a segment with a complete head".to_owned(),
+    };
+    Err(StorageError::Damaged {
+        path: format!("{dir}/{}", segment::name(sequence)),
+        offset: 0,
+        expected,
+        got: got.to_owned(),
+    })
+}
+
+/// Every shard's entries must begin right behind its floor.
+fn check_floors(dir: &str, walk: &Walk) -> Result<(), StorageError> {
+    for (shard, log) in &walk.mirror.shards {
+        let floor = log.state.floor_index;
+        if let Some(first) = log.first().filter(|first| *first != floor + 1) {
+            let expected = format!("entries of {shard} from {}", floor + 1);
+            return Err(StorageError::Damaged { path: dir.to_owned(), offset: 0, expected, got: format!("{first}") });
+        }
+    }
+    Ok(())
+}
+
+/// Up to which batch the old segments are kept as they are: the last one proved durable, or, when the newest segment is
+/// nearly empty, the last one before it, so that restarts do not pile up segments.
+fn choose_cut<F>(walk: &Walk, walked: &[Walked<F>], segment_bytes: u64) -> Cut {
+    let proved = walk.taken.iter().rev().find(|taken| taken.number <= walk.synced);
+    let proved = proved.map_or(Cut::default(), |t| Cut { batch: t.number, segment: t.segment, chain: t.chain });
+    match walked.last() {
+        Some(last) if last.end <= segment_bytes / 4 && last.before.batch < proved.batch => last.before,
+        _ => proved,
+    }
+}
+
+/// Splits each shard's entries at the cut: up to which index they stay, and those to write again.
+fn split(walk: &Walk, cut: Cut) -> (BTreeMap<ShardId, u64>, Vec<Entry>) {
+    let (mut kept, mut again) = (BTreeMap::new(), Vec::new());
+    for (shard, log) in &walk.mirror.shards {
+        let entries = walk.entries.get(shard).map_or(&[][..], |entries| entries);
+        let stay = entries.partition_point(|(_, done)| *done <= cut.batch);
+        let last = stay.checked_sub(1).and_then(|at| entries.get(at)).map(|(entry, _)| entry.index);
+        kept.insert(*shard, last.unwrap_or(log.state.floor_index));
+        again.extend(entries[stay..].iter().map(|(entry, _)| entry.clone()));
+    }
+    (kept, again)
+}
+
+/// Opens a fresh segment with the cut, all states and the entries behind the cut, and syncs it. From here on it is the log.
+#[expect(clippy::too_many_arguments, reason = "one caller; the parts of what it found")]
+async fn rewrite<D: Disk>(
+    disk: &D,
+    dir: &str,
+    options: LogOptions,
+    files: &[u64],
+    mut walk: Walk,
+    walked: Vec<Walked<D::File>>,
+    mut stream: Stream,
+    mut report: RecoveryReport,
+) -> Result<(State<D>, Recovered), StorageError> {
+    let newest = walked.last().map_or(0, |walked| walked.handle.sequence);
+    let cut = choose_cut(&walk, &walked, options.segment_bytes);
+    stream.chain = cut.chain;
+    let (kept, again) = split(&walk, cut);
+    let mut segments: BTreeMap<u64, Segment<D::File>> = walked
+        .into_iter()
+        .filter(|w| (walk.oldest..=cut.segment).contains(&w.handle.sequence))
+        .map(|Walked { handle, end, .. }| (handle.sequence, Segment { handle: Rc::new(handle), end }))
+        .collect();
+    let sequence = newest + 1;
+    let oldest = segments.keys().next().copied().unwrap_or(sequence);
+    let place = Fresh { sequence, first: stream.next, batch_bytes: segment::batch_bytes(options.segment_bytes) };
+    let bufs = place.head(&mut walk.mirror, cut, &kept, &again, oldest, newest > 0, &mut stream);
+    // Unborn segments hold nothing, and give their space.
+    report.removed += remove(disk, dir, files.iter().copied().filter(|file| *file > newest)).await?;
+    let end: u64 = bufs.iter().map(|buf| buf.len() as u64).sum();
+    let bytes = options.segment_bytes.max((end * 2).next_multiple_of(4096));
+    let handle = reclaim::make(disk, dir, sequence, bytes).await?;
+    write_all(disk, &handle, bufs).await?;
+    let live: Vec<u64> = segments.keys().copied().collect();
+    segments.insert(sequence, Segment { handle: Rc::new(handle), end });
+    let gone = files.iter().copied().filter(|file| *file <= newest && !live.contains(file));
+    report.removed += remove(disk, dir, gone).await?;
+    report.rewritten = again.len() as u64;
+    report.entries = walk.entries.values().map(|entries| entries.len() as u64).sum();
+    let recovered = recovered(&walk.mirror, walk.entries, report);
+    let state = State::new(disk.clone(), options, walk.mirror, segments, oldest, stream);
+    Ok((state, recovered))
+}
+
+/// The segment that a recovery opens.
+struct Fresh {
+    sequence: u64,
+    /// Number of its first batch.
+    first: u64,
+    batch_bytes: usize,
+}
+
+impl Fresh {
+    /// Its head's batches. The mirror then says where the entries written again stand.
+    #[expect(clippy::too_many_arguments, reason = "one caller; the parts of a head")]
+    fn head(
+        &self,
+        mirror: &mut Mirror,
+        cut: Cut,
+        kept: &BTreeMap<ShardId, u64>,
+        again: &[Entry],
+        oldest: u64,
+        follows: bool,
+        stream: &mut Stream,
+    ) -> Vec<DiskBuf> {
+        let kept_of = |shard: ShardId| kept.get(&shard).copied().unwrap_or_default();
+        let head = segment::head(mirror, follows.then_some(cut), kept_of);
+        let mut places = Vec::new();
+        let batches = segment::pack(head, again, oldest, self.batch_bytes, |_, began, done| places.push((began, done)));
+        let (mut bufs, mut offset, mut offsets) = (Vec::new(), 0, Vec::new());
+        for (at, fill) in batches.into_iter().enumerate() {
+            let flags = if at == 0 { HEAD | FIRST } else { HEAD };
+            let buf = stream.seal(fill, self.sequence, offset, cut.batch, flags);
+            offsets.push(offset);
+            offset += buf.len() as u64;
+            bufs.push(buf);
+        }
+        for (shard, log) in &mut mirror.shards {
+            log.truncate_from(kept_of(*shard).saturating_add(1));
+        }
+        for (entry, (began, done)) in again.iter().zip(places) {
+            let number = |at: usize| self.first + at as u64;
+            let offset = offsets.get(began).copied().unwrap_or_default();
+            let at = Place { segment: self.sequence, offset, number: number(began) };
+            if let Some(log) = mirror.shards.get_mut(&entry.shard) {
+                log.append(entry.index, entry.term, at, number(done));
+            }
+        }
+        bufs
+    }
+}
+
+async fn write_all<D: Disk>(disk: &D, handle: &Handle<D::File>, bufs: Vec<DiskBuf>) -> Result<(), StorageError> {
+    let mut offset = 0;
+    for buf in bufs {
+        let bytes = buf.len() as u64;
+        disk.write_at(&handle.file, offset, buf).await.0?;
+        offset += bytes;
+    }
+    disk.sync(&handle.file).await?;
+    Ok(())
+}
+
+async fn remove<D: Disk>(disk: &D, dir: &str, files: impl Iterator<Item = u64>) -> Result<u64, StorageError> {
+    let mut removed = 0;
+    for file in files {
+        disk.remove(&format!("{dir}/{}", segment::name(file))).await?;
+        removed += 1;
+    }
+    if removed > 0 {
+        disk.sync_dir(dir).await?;
+    }
+    Ok(removed)
+}
+
+fn recovered(mirror: &Mirror, mut entries: BTreeMap<ShardId, Vec<walk::Dated>>, report: RecoveryReport) -> Recovered {
+    let shards = mirror.shards.iter().map(|(shard, log)| RecoveredShard {
+        state: log.state.clone(),
+        entries: entries.remove(shard).unwrap_or_default().into_iter().map(|(entry, _)| entry).collect(),
+    });
+    Recovered {
+        shards: shards.collect(),
+        peers: mirror.peers.iter().map(|(store, incarnation)| (*store, *incarnation)).collect(),
+        admitted: mirror.admitted,
+        report,
+    }
+}
