@@ -45,8 +45,8 @@ struct State<D: Disk> {
     ids: Box<dyn FnMut() -> [u8; 16]>,
     /// A switch of CURRENT whose outcome is unknown and may still change.
     switching: bool,
-    /// Manifests no longer named.
-    stale: Vec<u64>,
+    /// Numbers of all manifest files that CURRENT names, named, or may name.
+    files: Vec<u64>,
 }
 
 struct Open<D: Disk> {
@@ -93,13 +93,13 @@ impl<D: Disk> Manifest<D> {
             false => None,
         };
         let trees = found.as_ref().map(|found| found.trees.clone()).unwrap_or_default();
-        let stale = manifests.collect();
+        let files = manifests.collect();
         let mut drawn = number;
         let ids = Box::new(move || {
             drawn += 1;
             ids(drawn)
         });
-        let state = State { trees: trees.clone(), open: None, number, ids, switching: false, stale };
+        let state = State { trees: trees.clone(), open: None, number, ids, switching: false, files };
         let inner = Inner { disk, dir: dir.to_owned(), gate: Gate::default(), state: RefCell::new(state) };
         match (inner.rewrite(trees).await, found) {
             (Err(StorageError::Disk(DiskError::NoSpace { .. })), Some(found)) => found.prove(&inner.disk, dir).await?,
@@ -208,12 +208,12 @@ impl<D: Disk> Inner<D> {
                 return Err(error);
             }
         };
-        let before = {
+        {
             let mut state = self.state.borrow_mut();
             state.switching = true;
-            state.stale.push(current.number);
-            state.open.take()
-        };
+            state.files.push(current.number);
+            state.open = None;
+        }
         let renamed = self.disk.rename(&next, &join(&self.dir, CURRENT)).await;
         let durable = match renamed {
             Ok(()) => self.disk.sync_dir(&self.dir).await,
@@ -222,13 +222,10 @@ impl<D: Disk> Inner<D> {
         let stale = {
             let mut state = self.state.borrow_mut();
             state.switching = false;
-            if let Some(before) = before {
-                state.stale.push(before.current.number);
-            }
             durable?;
             state.open = Some(open);
             state.trees = trees;
-            std::mem::take(&mut state.stale)
+            std::mem::replace(&mut state.files, vec![current.number])
         };
         for number in stale.into_iter().filter(|number| *number != current.number) {
             let _ = self.disk.remove(&self.path(number)).await;

@@ -286,7 +286,7 @@ fn long_jobs_let_others_run() {
 #[test]
 fn values_of_nothing_and_of_16_mib_and_the_longest_key() {
     let mut replica = Replica::new(FaultDisk::new(1));
-    let big: Vec<u8> = (0..16u32 << 20).map(|n| (n * 7 >> 8) as u8).collect();
+    let big: Vec<u8> = (0..16u32 << 20).map(|n| ((n * 7) >> 8) as u8).collect();
     let key = vec![0xff; 65_535];
     replica.write(1, b"empty", Some(b""));
     replica.write(1, b"big", Some(&big));

@@ -5,5 +5,6 @@ mod crash;
 mod faults;
 mod harness;
 mod model;
+mod real;
 mod rot;
 mod snapshot;

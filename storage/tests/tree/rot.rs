@@ -1,7 +1,7 @@
 //! One flipped bit anywhere: an error that says where, or no harm. Never a panic, never wrong data.
 
 use crate::harness::{DIR, Replica, SHARD, open, table_files, walk};
-use ringkv_storage::disk::fault::{FaultDisk, block_on};
+use ringkv_storage::disk::fault::{Fault, FaultDisk, Injection, block_on};
 use ringkv_storage::error::StorageError;
 
 /// Two tables of several blocks each, one with a filter of its own, and tombstones.
@@ -130,4 +130,59 @@ fn a_newer_format_is_refused_by_name() {
     bytes[4092..].copy_from_slice(&crc.to_le_bytes());
     sound.disk.poke(&path, 0, &bytes);
     assert!(matches!(open(&sound.disk, 9), Err(StorageError::Newer { got: 2, known: 1, .. })));
+}
+
+/// Faults that the disk does not report. What is found is damage, or the log up to some flush. (A manifest whose last edit the disk
+/// answered and dropped is the one thing that one copy cannot notice: FORMAT.md §3.4.)
+#[test]
+fn a_lying_disk_is_found_out_or_harmless() {
+    let faults = [Fault::LostWrite, Fault::LostSync, Fault::MisdirectedWrite, Fault::Rot, Fault::MisdirectedRead];
+    let (mut damaged, mut older) = (0, 0);
+    for fault in faults {
+        for path in ["MANIFEST", "CURRENT", ".sst"] {
+            for skip in 0..12 {
+                let mut replica = Replica::new(FaultDisk::new(skip));
+                replica.disk.inject(Injection { path: path.into(), skip, fault });
+                let mut history = || -> Result<(), StorageError> {
+                    for round in 0..4u8 {
+                        for key in 0..20u8 {
+                            replica.write(1, &[key % 11, round / 2], (key % 9 != round).then_some(&[key; 60]));
+                        }
+                        replica.flush()?;
+                        if round == 2 {
+                            block_on(replica.tree.merge())?;
+                        }
+                    }
+                    Ok(())
+                };
+                let noticed = history().is_err();
+                let disk = replica.disk.crash_power();
+                disk.heal();
+                let engine = match open(&disk, 9) {
+                    Ok(engine) => engine,
+                    Err(error) => {
+                        assert!(matches!(error, StorageError::Damaged { .. }), "{error}");
+                        damaged += 1;
+                        continue;
+                    }
+                };
+                let tree = engine.tree(SHARD);
+                let index = tree.flushed().map_or(0, |at| at.index);
+                assert!(index.is_multiple_of(20), "flushed at {index}");
+                replica.log.truncate(index as usize);
+                match walk(&tree) {
+                    Ok(map) => assert!(map == replica.expected(index), "{fault:?} {path} {skip}: wrong data"),
+                    Err(error) => {
+                        assert!(matches!(error, StorageError::Damaged { .. }), "{error}");
+                        damaged += 1;
+                    }
+                }
+                let lost = index < replica.acknowledged;
+                assert!(!lost || noticed || path == "MANIFEST" || path == "CURRENT", "{fault:?} {path} {skip}");
+                older += usize::from(lost);
+            }
+        }
+    }
+    assert!(damaged > 8, "{damaged} damaged");
+    assert!(older < 12, "{older} older states taken");
 }
