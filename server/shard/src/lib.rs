@@ -6,4 +6,6 @@
 
 pub mod config;
 pub mod host;
+pub mod store;
 
+mod replica;

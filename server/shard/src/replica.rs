@@ -1,0 +1,86 @@
+//! One replica of one shard: its Raft state, its tree, its session table, and who waits for what.
+
+use bytes::Bytes;
+use ringkv_core::effects::Effects;
+use ringkv_core::raft::Raft;
+use ringkv_core::sessions::Sessions;
+use ringkv_storage::disk::Disk;
+use ringkv_storage::tree::{Flushed, Tree};
+use ringkv_wire::ids::{Generation, KeyspaceId, ShardId, StoreId};
+use std::collections::BTreeMap;
+
+use crate::host::ConnId;
+
+/// The key of the session table in the tree's own keyspace.
+pub(crate) const SESSIONS_KEY: &[u8] = b"sessions";
+/// The tree's own keyspace.
+pub(crate) const OWN_KEYSPACE: KeyspaceId = KeyspaceId(0);
+
+/// Where an answer goes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asker {
+    /// The connection.
+    pub conn: ConnId,
+    /// The message id to echo.
+    pub id: u64,
+}
+
+/// A read request that waits for its grant or its index.
+pub(crate) struct PendingRead {
+    pub asker: Asker,
+    pub keys: Vec<(KeyspaceId, Bytes)>,
+    pub lease: bool,
+}
+
+pub(crate) struct Replica<D: Disk> {
+    pub shard: ShardId,
+    pub generation: Generation,
+    /// The first of the shard's replicas: it leads when it can.
+    pub preferred: StoreId,
+    pub raft: Raft,
+    pub tree: Tree<D>,
+    pub sessions: Sessions,
+    /// Everything up to here is in the tree.
+    pub applied: u64,
+    pub applied_term: u64,
+    /// Log time at `applied`, ms.
+    pub log_time_ms: u64,
+    /// What this turn's steps want done.
+    pub effects: Effects,
+    /// In the list of replicas to look at in this turn.
+    pub dirty: bool,
+    /// Proposals that wait to be applied, by token.
+    pub writes: BTreeMap<u64, Asker>,
+    /// Reads of this turn: by lease when there is one, and by a round always.
+    pub reads_new: [Vec<PendingRead>; 2],
+    /// Reads that wait for their grant, by token.
+    pub reads_asked: BTreeMap<u64, Vec<PendingRead>>,
+    /// Granted reads that wait for an applied index.
+    pub reads_granted: Vec<(u64, Vec<PendingRead>)>,
+    /// A flush runs or waits.
+    pub flushing: bool,
+    /// A merge runs.
+    pub merging: bool,
+    /// A snapshot is being installed: the group's steps wait.
+    pub installing: bool,
+    /// When leadership was last handed on, boot ns.
+    pub transferred_ns: u64,
+    /// When a tick was last proposed, boot ns.
+    pub ticked_ns: u64,
+}
+
+impl<D: Disk> Replica<D> {
+    /// What a flush now would reflect.
+    pub fn flush_point(&self) -> Flushed {
+        let (config_index, config) = self.raft.config();
+        let mut bytes = Vec::new();
+        config.encode(&mut bytes);
+        Flushed {
+            index: self.applied,
+            term: self.applied_term,
+            log_time_ms: self.log_time_ms,
+            config_index: *config_index,
+            config: Bytes::from(bytes),
+        }
+    }
+}

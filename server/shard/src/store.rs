@@ -1,0 +1,290 @@
+//! The loop of one store.
+//!
+//! A turn, in this order: take what the network and finished jobs brought; let the protocol cores step; apply what is
+//! committed; answer; write all that is to be persisted in one commit; send. The rooms below each hold one of these.
+
+mod apply;
+mod boot;
+mod commit;
+mod conns;
+mod jobs;
+mod links;
+mod reads;
+mod ship;
+mod status;
+mod writes;
+
+use crate::config::{Control, StoreConfig, StoreError, StoreView};
+use crate::host::{Host, NetEvent};
+use crate::replica::Replica;
+use bytes::Bytes;
+use ringkv_core::raft::{Input, Role};
+use ringkv_storage::engine::Engine;
+use ringkv_storage::error::StorageError;
+use ringkv_storage::wal::Log;
+use ringkv_wire::ids::{Incarnation, Now, ShardId, StoreId};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::rc::Rc;
+
+/// How long a stopping store waits for its leaderships to be taken over, ns.
+const HANDOVER_NS: u64 = 1_000_000_000;
+/// How often the log is looked after, ns.
+const MAINTAIN_NS: u64 = 5_000_000;
+/// How often leaderships are moved towards their preferred stores, ns.
+const BALANCE_NS: u64 = 500_000_000;
+
+type DiskOf<H> = <H as Host>::Disk;
+
+/// Something a job has finished.
+enum Done {
+    Committed { number: u64, result: Result<(), StorageError> },
+    Answer { conn: crate::host::ConnId, bytes: Vec<u8> },
+    Fetched { shard: ShardId, to: StoreId, entries: Vec<ringkv_wire::entry::Entry> },
+    Flushed { shard: ShardId, index: u64, result: Result<(), StorageError> },
+    Merged { shard: ShardId, result: Result<(), StorageError> },
+    Maintained { result: Result<(), StorageError> },
+    PeerKnown { conn: crate::host::ConnId, store: StoreId, result: Result<(), StorageError> },
+    Admitted { result: Result<(), StorageError> },
+    Ship(ship::ShipDone),
+}
+
+/// Where jobs put what they finished.
+struct Mailbox<H: Host> {
+    host: H,
+    queue: Rc<RefCell<VecDeque<Done>>>,
+}
+
+impl<H: Host> Clone for Mailbox<H> {
+    fn clone(&self) -> Self {
+        Mailbox { host: self.host.clone(), queue: self.queue.clone() }
+    }
+}
+
+impl<H: Host> Mailbox<H> {
+    fn post(&self, done: Done) {
+        self.queue.borrow_mut().push_back(done);
+        self.host.wake();
+    }
+}
+
+/// One store: a log and the replicas in it.
+struct Store<H: Host> {
+    host: H,
+    config: StoreConfig,
+    control: Control,
+    mailbox: Mailbox<H>,
+    log: Log<DiskOf<H>>,
+    engine: Engine<DiskOf<H>>,
+    replicas: Vec<Replica<DiskOf<H>>>,
+    by_shard: BTreeMap<ShardId, usize>,
+    /// Replicas with effects or reads of this turn.
+    dirty: Vec<usize>,
+    conns: conns::Conns,
+    links: links::Links,
+    /// Incarnations under which other stores are known here.
+    known: BTreeMap<StoreId, Incarnation>,
+    /// Those of them that are durable.
+    known_durably: BTreeSet<StoreId>,
+    /// Every peer knows this store: it may vote.
+    admitted: bool,
+    admitting: bool,
+    commits: commit::Commits,
+    ships: ship::Ships<DiskOf<H>>,
+    map_bytes: Bytes,
+    next_token: u64,
+    disk_reads: usize,
+    maintaining: bool,
+    next_maintain_ns: u64,
+    next_balance_ns: u64,
+    /// The log failed: nothing is served until the store is opened again.
+    failed: Option<StorageError>,
+    stop_by_ns: Option<u64>,
+    events: Vec<NetEvent>,
+    counters: status::Counters,
+    last_turn_ns: u64,
+    wanted_turn_ns: u64,
+    delay_ns: u64,
+}
+
+/// Runs a store until it is asked to stop.
+///
+/// Opens its files through recovery first; an error there means that nothing was served. Returns `Ok` when
+/// [`Control::shutdown`] was called and leaderships were handed over, or could not be within a second.
+pub async fn run<H: Host>(host: H, config: StoreConfig, control: Control) -> Result<(), StoreError> {
+    let store = boot::open(host.clone(), config, control.clone()).await?;
+    let store = Rc::new(RefCell::new(store));
+    let look = {
+        let store = store.clone();
+        Rc::new(move || store.borrow().view()) as Rc<dyn Fn() -> StoreView>
+    };
+    let waker = host.clone();
+    control.attach(Rc::new(move || waker.wake()), look);
+    loop {
+        let until = store.borrow_mut().until_ns();
+        host.wait(until).await;
+        let mut store = store.borrow_mut();
+        store.turn();
+        if store.ended() {
+            break;
+        }
+    }
+    control.detach();
+    Ok(())
+}
+
+impl<H: Host> Store<H> {
+    fn turn(&mut self) {
+        let mut events = std::mem::take(&mut self.events);
+        self.host.take_events(&mut events);
+        let now = self.host.now();
+        self.note_delay(now);
+        for event in events.drain(..) {
+            self.net_event(now, event);
+        }
+        self.events = events;
+        self.finished_jobs(now);
+        self.tick(now);
+        self.ask_reads(now);
+        self.drain_effects(now);
+        self.commit();
+        self.housekeeping(now);
+        self.links.flush(&self.host);
+        self.conns.flush(&self.host);
+    }
+
+    /// When the next turn is due although nothing happened, boot ns.
+    fn until_ns(&mut self) -> u64 {
+        let now = self.host.now().boot_ns;
+        let ticks = self.replicas.iter().filter(|_| self.admitted).map(|r| r.raft.next_deadline_ns()).min();
+        let until = [
+            ticks.unwrap_or(u64::MAX),
+            self.links.next_ns(),
+            self.ships.next_ns(),
+            self.next_maintain_ns,
+            self.next_balance_ns,
+            self.stop_by_ns.unwrap_or(u64::MAX),
+        ];
+        let until = until.into_iter().min().unwrap_or(now).max(now);
+        let until = if self.mailbox.queue.borrow().is_empty() { until } else { now };
+        self.wanted_turn_ns = until;
+        until
+    }
+
+    /// How late this turn comes tells the protocol how far this core can be trusted with short timeouts. The worst is
+    /// remembered, and forgotten by halves.
+    fn note_delay(&mut self, now: Now) {
+        let late = now.boot_ns.saturating_sub(self.wanted_turn_ns.max(self.last_turn_ns));
+        self.last_turn_ns = now.boot_ns;
+        if late > self.delay_ns {
+            self.set_delay(late);
+        }
+    }
+
+    fn set_delay(&mut self, delay_ns: u64) {
+        self.delay_ns = delay_ns;
+        for replica in &mut self.replicas {
+            replica.raft.set_delay(delay_ns);
+        }
+    }
+
+    fn finished_jobs(&mut self, now: Now) {
+        loop {
+            let Some(done) = self.mailbox.queue.borrow_mut().pop_front() else { return };
+            match done {
+                Done::Committed { number, result } => self.committed(now, number, result),
+                Done::Answer { conn, bytes } => {
+                    self.disk_reads -= 1;
+                    self.conns.answer(conn, &bytes);
+                }
+                Done::Fetched { shard, to, entries } => {
+                    if let Some(slot) = self.slot(shard) {
+                        self.step(slot, now, Input::Fetched { to, entries });
+                    }
+                }
+                Done::Flushed { shard, index, result } => self.flushed(shard, index, result),
+                Done::Merged { shard, result } => self.merged(shard, result),
+                Done::Maintained { result } => self.maintained(now, result),
+                Done::PeerKnown { conn, store, result } => self.peer_known(conn, store, result),
+                Done::Admitted { result } => self.admission_recorded(now, result),
+                Done::Ship(done) => self.ship_done(now, done),
+            }
+        }
+    }
+
+    fn tick(&mut self, now: Now) {
+        self.links.tick(now, &self.host, &self.config);
+        self.ship_tick(now);
+        if !self.admitted || self.failed.is_some() {
+            return;
+        }
+        for slot in 0..self.replicas.len() {
+            let replica = &self.replicas[slot];
+            if replica.raft.next_deadline_ns() <= now.boot_ns && !replica.installing {
+                self.step(slot, now, Input::Tick);
+            }
+        }
+    }
+
+    fn slot(&self, shard: ShardId) -> Option<usize> {
+        self.by_shard.get(&shard).copied()
+    }
+
+    /// Lets one replica step; what it wants done is looked at once, at the end of the turn.
+    fn step(&mut self, slot: usize, now: Now, input: Input) {
+        let random = self.host.random();
+        let replica = &mut self.replicas[slot];
+        replica.raft.step(now, random, input, &mut replica.effects);
+        self.touch(slot);
+    }
+
+    fn touch(&mut self, slot: usize) {
+        if !self.replicas[slot].dirty {
+            self.replicas[slot].dirty = true;
+            self.dirty.push(slot);
+        }
+    }
+
+    fn housekeeping(&mut self, now: Now) {
+        if self.failed.is_none() {
+            self.maintain(now);
+            self.start_flushes();
+            self.start_merges();
+            if now.boot_ns >= self.next_balance_ns {
+                self.next_balance_ns = now.boot_ns + BALANCE_NS;
+                self.set_delay(self.delay_ns / 2);
+                self.balance(now);
+                self.propose_ticks(now);
+            }
+        }
+        if self.control.stopping() && self.stop_by_ns.is_none() {
+            self.stop_by_ns = Some(now.boot_ns + HANDOVER_NS);
+            for slot in 0..self.replicas.len() {
+                self.step(slot, now, Input::Transfer { to: None });
+            }
+        }
+        if !self.dirty.is_empty() {
+            self.drain_effects(now);
+            self.commit();
+        }
+    }
+
+    /// The log failed: nothing may be acknowledged, led or voted on any more.
+    fn fail(&mut self, now: Now, error: StorageError) {
+        if self.failed.is_some() {
+            return;
+        }
+        tracing::error!(store = %self.config.id, %error, "the store stops serving");
+        self.failed = Some(error);
+        for slot in 0..self.replicas.len() {
+            self.step(slot, now, Input::Retire);
+        }
+    }
+
+    fn ended(&self) -> bool {
+        let Some(by) = self.stop_by_ns else { return false };
+        let leads = self.replicas.iter().any(|r| r.raft.role() == Role::Leader);
+        let idle = self.commits.is_empty() && !leads;
+        idle || self.failed.is_some() || self.host.now().boot_ns >= by
+    }
+}

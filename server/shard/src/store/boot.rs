@@ -1,0 +1,245 @@
+//! Opening a store: recovery of log and tables, and the replicas they hold.
+
+use super::{DiskOf, Mailbox, Store, commit, conns, links, ship, status};
+use crate::config::{Control, StoreConfig, StoreError};
+use crate::host::Host;
+use crate::replica::{OWN_KEYSPACE, Replica, SESSIONS_KEY};
+use bytes::Bytes;
+use ringkv_core::effects::Effects;
+use ringkv_core::raft::{Raft, Restored};
+use ringkv_core::sessions::Sessions;
+use ringkv_storage::disk::Disk;
+use ringkv_storage::engine::{Engine, EngineOptions};
+use ringkv_storage::error::StorageError;
+use ringkv_storage::tree::{Flushed, Tree};
+use ringkv_storage::wal::{HardState, Log, LogOptions, Record, Recovered, RecoveredShard, ReplicaState, ShardState};
+use ringkv_wire::entry::Entry;
+use ringkv_wire::ids::{Now, StoreId};
+use ringkv_wire::msg::config::Configuration;
+use ringkv_wire::ring::topology::ShardInfo;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
+
+/// Opens the store's files and makes its replicas. Nothing is served or voted before it returns.
+pub(super) async fn open<H: Host>(host: H, config: StoreConfig, control: Control) -> Result<Store<H>, StoreError> {
+    let disk = host.disk();
+    let id = config.id;
+    let failed = |source: StorageError| StoreError::Storage { store: id, source };
+    disk.create_dir(&config.dir).await.map_err(|e| failed(e.into()))?;
+    let options = EngineOptions { cache_bytes: config.budgets.cache_bytes, seed: host.random(), ..Default::default() };
+    let engine = Engine::open(disk.clone(), &config.dir, options).await.map_err(failed)?;
+    let options = LogOptions {
+        store_identity: identity(&config),
+        segment_bytes: config.budgets.segment_bytes,
+        keep_bytes: config.budgets.log_keep_bytes,
+    };
+    let (log, recovered) = Log::open(disk, &format!("{}/log", config.dir), options).await.map_err(failed)?;
+    tracing::info!(store = %config.id, report = ?recovered.report, "log recovered");
+    check_made(&config, &recovered)?;
+    let mut found: BTreeMap<_, _> = recovered.shards.into_iter().map(|s| (s.state.shard, s)).collect();
+    let mut replicas = Vec::new();
+    let mut records = Vec::new();
+    for info in config.map.shards.iter().filter(|s| s.replicas.contains(&config.id)) {
+        let begin =
+            Begin { me: config.id, info, found: found.remove(&info.id), session_bytes: config.budgets.session_bytes };
+        let replica = begin.replica(engine.tree(info.id), &log, &mut records, host.now(), host.random()).await;
+        replicas.push(replica.map_err(failed)?);
+    }
+    if let Some(shard) = found.keys().next() {
+        let what =
+            format!("its log holds shard {shard}, which the map does not place here: were the settings changed?");
+        return Err(StoreError::Config { store: config.id, what });
+    }
+    if !records.is_empty() {
+        log.commit(records).await.map_err(failed)?;
+    }
+    let peers = peers_of(&config);
+    let mut map_bytes = Vec::new();
+    config.map.encode(&mut map_bytes);
+    let mailbox = Mailbox { host: host.clone(), queue: Rc::new(RefCell::new(VecDeque::new())) };
+    let now = host.now();
+    Ok(Store {
+        by_shard: replicas.iter().enumerate().map(|(slot, r): (usize, &Replica<DiskOf<H>>)| (r.shard, slot)).collect(),
+        admitted: recovered.admitted || peers.is_empty(),
+        links: links::Links::new(&peers, now),
+        known_durably: recovered.peers.iter().map(|&(store, _)| store).collect(),
+        known: recovered.peers.into_iter().collect(),
+        commits: commit::Commits::new(control.watcher()),
+        conns: conns::Conns::default(),
+        ships: ship::Ships::default(),
+        map_bytes: Bytes::from(map_bytes),
+        host,
+        config,
+        control,
+        mailbox,
+        log,
+        engine,
+        replicas,
+        dirty: Vec::new(),
+        admitting: false,
+        next_token: 1,
+        disk_reads: 0,
+        maintaining: false,
+        next_maintain_ns: now.boot_ns,
+        next_balance_ns: now.boot_ns + super::BALANCE_NS,
+        failed: None,
+        stop_by_ns: None,
+        events: Vec::new(),
+        counters: status::Counters::default(),
+        last_turn_ns: now.boot_ns,
+        wanted_turn_ns: now.boot_ns,
+        delay_ns: 0,
+    })
+}
+
+/// A store that had a log and finds none must not begin anew: it may have voted and acknowledged.
+fn check_made(config: &StoreConfig, recovered: &Recovered) -> Result<(), StoreError> {
+    let holds = config.map.shards.iter().any(|s| s.replicas.contains(&config.id));
+    if !config.made || !recovered.shards.is_empty() || !holds {
+        return Ok(());
+    }
+    let path = format!("{}/log", config.dir);
+    let (expected, got) = ("the log that this store had".into(), "none".into());
+    let source = StorageError::Damaged { path, offset: 0, expected, got };
+    Err(StoreError::Storage { store: config.id, source })
+}
+
+/// The stores with which this one shares a shard.
+fn peers_of(config: &StoreConfig) -> Vec<StoreId> {
+    let mine = config.map.shards.iter().filter(|s| s.replicas.contains(&config.id));
+    let mut peers: Vec<StoreId> = mine.flat_map(|s| s.replicas.iter().copied()).filter(|&s| s != config.id).collect();
+    peers.sort();
+    peers.dedup();
+    peers
+}
+
+/// Binds the log to this directory's life: another cluster's, node's or incarnation's log does not open here.
+fn identity(config: &StoreConfig) -> [u8; 16] {
+    let mut identity = [0; 16];
+    identity[..8].copy_from_slice(&config.incarnation.0.to_le_bytes());
+    identity[8..12].copy_from_slice(&config.id.node.0.to_le_bytes());
+    identity[12..14].copy_from_slice(&config.id.store.to_le_bytes());
+    identity
+}
+
+/// What a replica begins with.
+struct Begin<'a> {
+    me: StoreId,
+    info: &'a ShardInfo,
+    found: Option<RecoveredShard>,
+    session_bytes: usize,
+}
+
+impl Begin<'_> {
+    async fn replica<D: Disk>(
+        self,
+        tree: Tree<D>,
+        log: &Log<D>,
+        records: &mut Vec<Record>,
+        now: Now,
+        random: u64,
+    ) -> Result<Replica<D>, StorageError> {
+        let fresh = self.found.is_none();
+        let (mut state, mut entries) = match self.found {
+            Some(found) => (found.state, found.entries),
+            None => (fresh_state(self.info), Vec::new()),
+        };
+        let at = tree.flushed().unwrap_or_default();
+        let ahead = tables_ahead(&state, &entries, &at);
+        if ahead {
+            // A snapshot was installed and the crash came before the floor was logged: the tables are the truth.
+            entries.clear();
+            (state.floor_index, state.floor_term) = (at.index, at.term);
+            (state.config_index, state.config) = (at.config_index, at.config.clone());
+        }
+        if at.index > state.flushed_index {
+            state.flushed_index = at.index;
+        }
+        if fresh || ahead {
+            records.push(Record::ShardState(state.clone()));
+        }
+        log.note_flushed(self.info.id, at.index);
+        let sessions = load_sessions(&tree, self.session_bytes).await?;
+        let config = Configuration::decode(state.config.clone()).map_err(|e| StorageError::Damaged {
+            path: format!("log, shard {}", self.info.id),
+            offset: 0,
+            expected: "a configuration".into(),
+            got: e.to_string(),
+        })?;
+        let applied = at.index.max(state.floor_index);
+        let applied_term = if at.index >= state.floor_index { at.term } else { state.floor_term };
+        let restored = Restored {
+            me: self.me,
+            shard: self.info.id,
+            generation: self.info.generation,
+            term: state.hard.term,
+            vote: state.hard.vote,
+            floor_index: state.floor_index,
+            floor_term: state.floor_term,
+            config: (state.config_index, config),
+            applied,
+            log_time_ms: at.log_time_ms,
+            entries,
+        };
+        Ok(Replica {
+            shard: self.info.id,
+            generation: self.info.generation,
+            preferred: self.info.replicas.first().copied().unwrap_or(self.me),
+            raft: Raft::new(restored, now, random),
+            tree,
+            sessions,
+            applied,
+            applied_term,
+            log_time_ms: at.log_time_ms,
+            effects: Effects::default(),
+            dirty: false,
+            writes: BTreeMap::new(),
+            reads_new: [Vec::new(), Vec::new()],
+            reads_asked: BTreeMap::new(),
+            reads_granted: Vec::new(),
+            flushing: false,
+            merging: false,
+            installing: false,
+            transferred_ns: 0,
+            ticked_ns: 0,
+        })
+    }
+}
+
+/// Whether the tables reflect something that the log does not hold and does not reach.
+fn tables_ahead(state: &ShardState, entries: &[Entry], at: &Flushed) -> bool {
+    if at.index <= state.floor_index {
+        return false;
+    }
+    let there = entries.get((at.index - state.floor_index - 1) as usize);
+    there.is_none_or(|entry| entry.term != at.term)
+}
+
+fn fresh_state(info: &ShardInfo) -> ShardState {
+    let mut config = Vec::new();
+    Configuration::of_voters(&info.replicas).encode(&mut config);
+    ShardState {
+        shard: info.id,
+        generation: info.generation,
+        state: ReplicaState::Voter,
+        hard: HardState::default(),
+        floor_index: 0,
+        floor_term: 0,
+        flushed_index: 0,
+        acknowledged_index: 0,
+        config_index: 0,
+        config: Bytes::from(config),
+    }
+}
+
+/// The session table that was sealed into the tree with its last flush.
+pub(super) async fn load_sessions<D: Disk>(tree: &Tree<D>, budget: usize) -> Result<Sessions, StorageError> {
+    let Some(found) = tree.get(OWN_KEYSPACE, SESSIONS_KEY).await? else { return Ok(Sessions::new(budget)) };
+    Sessions::decode(&found.value, budget).map_err(|e| StorageError::Damaged {
+        path: "the tree's session table".into(),
+        offset: 0,
+        expected: "a session table".into(),
+        got: e.to_string(),
+    })
+}

@@ -1,0 +1,165 @@
+//! Reads: one grant per shard and turn, then from memory, or from the disk by a job.
+
+use super::{Done, Store};
+use crate::host::Host;
+use crate::replica::{Asker, PendingRead};
+use bytes::Bytes;
+use ringkv_core::effects::{ReadGrant, Refusal};
+use ringkv_core::raft::Input;
+use ringkv_storage::tree::Lookup;
+use ringkv_wire::frame::{self, Kind};
+use ringkv_wire::ids::{KeyspaceId, Now};
+use ringkv_wire::limits;
+use ringkv_wire::msg::client::{
+    ReadLevel, ReadRequest, ReadResult, STATUS_HEADER_BYTES, StatusHeader, put_read_result,
+};
+use ringkv_wire::status::Status;
+
+/// Requests of one store that may wait for the disk at once.
+const DISK_READS_MAX: usize = 256;
+/// Values of one reply, bytes: what does not fit is asked again.
+const REPLY_BYTES_MAX: usize = limits::MESSAGE_BYTES_MAX - (1 << 20);
+
+impl<H: Host> Store<H> {
+    pub(super) fn read(&mut self, now: Now, asker: Asker, body: Bytes) {
+        let Ok(request) = ReadRequest::decode(body) else { return self.refuse(asker, Status::Malformed) };
+        let header = request.header;
+        let slot = match self.serving(header.shard, header.generation) {
+            Ok(slot) => slot,
+            Err((slot, status)) => return self.refuse_with(asker, self.header(slot, status)),
+        };
+        if let Some(status) = request.keys.iter().find_map(|(ks, key)| self.misplaced(header.shard, *ks, key)) {
+            return self.refuse_with(asker, self.header(Some(slot), status));
+        }
+        let _ = now;
+        let class = usize::from(request.level == ReadLevel::ReadIndex);
+        self.replicas[slot].reads_new[class].push(PendingRead { asker, keys: request.keys, lease: false });
+        self.touch(slot);
+    }
+
+    /// One question to Raft for all reads of a shard that arrived in this turn.
+    pub(super) fn ask_reads(&mut self, now: Now) {
+        for at in 0..self.dirty.len() {
+            let slot = self.dirty[at];
+            for class in 0..2 {
+                let reads = std::mem::take(&mut self.replicas[slot].reads_new[class]);
+                if reads.is_empty() {
+                    continue;
+                }
+                let token = self.token();
+                self.replicas[slot].reads_asked.insert(token, reads);
+                self.step(slot, now, Input::Read { token, read_index: class == 1 });
+            }
+        }
+    }
+
+    pub(super) fn granted(&mut self, slot: usize, grant: ReadGrant) {
+        let Some(mut reads) = self.replicas[slot].reads_asked.remove(&grant.token) else { return };
+        match grant.index {
+            Ok(at) => {
+                reads.iter_mut().for_each(|read| read.lease = at.lease);
+                self.replicas[slot].reads_granted.push((at.index, reads));
+            }
+            Err(refusal) => {
+                let status = match refusal {
+                    Refusal::NotLeader { .. } => Status::NotLeader,
+                    Refusal::Busy => Status::Busy,
+                };
+                for read in reads {
+                    self.refuse_with(read.asker, self.header(Some(slot), status));
+                }
+            }
+        }
+    }
+
+    /// Answers what is granted up to the applied index.
+    pub(super) fn answer_granted(&mut self, slot: usize) {
+        let replica = &mut self.replicas[slot];
+        if replica.reads_granted.is_empty() || replica.installing {
+            return;
+        }
+        let applied = replica.applied;
+        let waiting = std::mem::take(&mut replica.reads_granted);
+        for (index, reads) in waiting {
+            if index > applied {
+                self.replicas[slot].reads_granted.push((index, reads));
+                continue;
+            }
+            for read in reads {
+                self.answer_read(slot, read);
+            }
+        }
+    }
+
+    fn answer_read(&mut self, slot: usize, read: PendingRead) {
+        let mut header = self.header(Some(slot), Status::Ok);
+        header.level = if read.lease { 1 } else { 2 };
+        self.counters.reads += read.keys.len() as u64;
+        match self.answer_from_memory(slot, &header, &read.keys) {
+            Some(body) => {
+                if let Some(out) = self.conns.buffer(read.asker.conn) {
+                    frame::encode(Kind::ReadReply, read.asker.id, &body, out);
+                }
+            }
+            None if self.disk_reads >= DISK_READS_MAX => {
+                header.status = Status::Busy;
+                self.refuse_with(read.asker, header);
+            }
+            None => self.read_from_disk(slot, header, read.asker, read.keys),
+        }
+    }
+
+    /// The reply's body, when no key needs the disk.
+    fn answer_from_memory(&self, slot: usize, header: &StatusHeader, keys: &[(KeyspaceId, Bytes)]) -> Option<Vec<u8>> {
+        let tree = &self.replicas[slot].tree;
+        let mut body = Vec::with_capacity(STATUS_HEADER_BYTES + 128 * keys.len());
+        header.encode(keys.len() as u32, &mut body);
+        for (keyspace, key) in keys {
+            let result = match tree.get_now(*keyspace, key) {
+                Lookup::Found(found) => ReadResult::Found { value: found.value, version: found.version },
+                Lookup::Absent => ReadResult::Absent,
+                Lookup::Disk => return None,
+            };
+            put_bounded(&result, &mut body);
+        }
+        Some(body)
+    }
+
+    /// Reads from the tables in a job of its own. What it finds is the state at its start or later: the read was granted
+    /// for that.
+    fn read_from_disk(&mut self, slot: usize, header: StatusHeader, asker: Asker, keys: Vec<(KeyspaceId, Bytes)>) {
+        self.disk_reads += 1;
+        let tree = self.replicas[slot].tree.clone();
+        let mailbox = self.mailbox.clone();
+        let id = self.config.id;
+        let gets: Vec<_> = keys.iter().map(|(keyspace, key)| tree.get(*keyspace, key)).collect();
+        self.host.spawn(async move {
+            let mut body = Vec::with_capacity(STATUS_HEADER_BYTES + 128 * keys.len());
+            header.encode(keys.len() as u32, &mut body);
+            for get in gets {
+                let result = match get.await {
+                    Ok(Some(found)) => ReadResult::Found { value: found.value, version: found.version },
+                    Ok(None) => ReadResult::Absent,
+                    Err(error) => {
+                        tracing::error!(store = %id, shard = %header.shard, %error, "a read failed");
+                        ReadResult::Unreadable
+                    }
+                };
+                put_bounded(&result, &mut body);
+            }
+            let mut bytes = Vec::with_capacity(body.len() + frame::FRAME_HEADER_BYTES);
+            frame::encode(Kind::ReadReply, asker.id, &body, &mut bytes);
+            mailbox.post(Done::Answer { conn: asker.conn, bytes });
+        });
+    }
+}
+
+fn put_bounded(result: &ReadResult, body: &mut Vec<u8>) {
+    let bytes = if let ReadResult::Found { value, .. } = result { value.len() } else { 0 };
+    let first = body.len() == STATUS_HEADER_BYTES;
+    if first || body.len() + bytes <= REPLY_BYTES_MAX {
+        put_read_result(result, body);
+    } else {
+        put_read_result(&ReadResult::AskAgain, body);
+    }
+}

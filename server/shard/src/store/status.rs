@@ -1,0 +1,104 @@
+//! How the store is, for people and for tests.
+
+use super::Store;
+use crate::config::{ShardView, StoreView};
+use crate::host::Host;
+use crate::replica::Asker;
+use ringkv_wire::frame::{self, Kind};
+use ringkv_wire::status::Status;
+use serde::Serialize;
+
+/// Counted since the store was opened.
+#[derive(Clone, Copy, Default, Serialize)]
+pub(super) struct Counters {
+    pub reads: u64,
+    pub writes: u64,
+    pub refused: u64,
+    pub bad_frames: u64,
+    pub flushes: u64,
+    pub merges: u64,
+    pub snapshots_sent: u64,
+    pub snapshots_installed: u64,
+}
+
+#[derive(Serialize)]
+struct ShardJson {
+    shard: String,
+    role: String,
+    term: u64,
+    leader: Option<String>,
+    commit: u64,
+    applied: u64,
+    last: u64,
+    floor: u64,
+}
+
+#[derive(Serialize)]
+struct StoreJson {
+    store: String,
+    node: u32,
+    admitted: bool,
+    failed: Option<String>,
+    connections: usize,
+    memtable_bytes: usize,
+    log: String,
+    tables: String,
+    counters: Counters,
+    shards: Vec<ShardJson>,
+}
+
+impl<H: Host> Store<H> {
+    pub(super) fn view(&self) -> StoreView {
+        let shards = self.replicas.iter().map(|r| ShardView {
+            shard: r.shard,
+            generation: r.generation,
+            role: r.raft.role(),
+            term: r.raft.term(),
+            leader: r.raft.leader(),
+            commit: r.raft.commit(),
+            applied: r.applied,
+            last_index: r.raft.last_index(),
+            log_time_ms: r.log_time_ms,
+            session_bytes: r.sessions.bytes(),
+            raft_bytes: r.raft.memory_bytes(),
+        });
+        StoreView {
+            id: self.config.id,
+            admitted: self.admitted,
+            failed: self.failed.is_some(),
+            memtable_bytes: self.engine.memtable_bytes(),
+            shards: shards.collect(),
+        }
+    }
+
+    pub(super) fn status_wanted(&mut self, asker: Asker) {
+        let shards = self.replicas.iter().map(|r| ShardJson {
+            shard: r.shard.to_string(),
+            role: format!("{:?}", r.raft.role()).to_lowercase(),
+            term: r.raft.term(),
+            leader: r.raft.leader().map(|s| s.to_string()),
+            commit: r.raft.commit(),
+            applied: r.applied,
+            last: r.raft.last_index(),
+            floor: r.raft.floor().0,
+        });
+        let json = StoreJson {
+            store: self.config.id.to_string(),
+            node: self.config.id.node.0,
+            admitted: self.admitted,
+            failed: self.failed.as_ref().map(|e| e.to_string()),
+            connections: self.conns.len(),
+            memtable_bytes: self.engine.memtable_bytes(),
+            log: format!("{:?}", self.log.stats()),
+            tables: format!("{:?}", self.engine.stats()),
+            counters: self.counters,
+            shards: shards.collect(),
+        };
+        let mut body = Vec::new();
+        self.header(None, Status::Ok).encode(0, &mut body);
+        body.extend_from_slice(serde_json::to_string(&json).unwrap_or_default().as_bytes());
+        if let Some(out) = self.conns.buffer(asker.conn) {
+            frame::encode(Kind::StatusReply, asker.id, &body, out);
+        }
+    }
+}

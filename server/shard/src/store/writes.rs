@@ -1,0 +1,109 @@
+//! Writes: checked, answered from the session table, or proposed.
+
+use super::Store;
+use crate::host::Host;
+use crate::replica::Asker;
+use bytes::Bytes;
+use ringkv_core::raft::{Input, Role};
+use ringkv_core::sessions::Check;
+use ringkv_wire::entry::{EntryKind, Operations};
+use ringkv_wire::frame::{self, Kind};
+use ringkv_wire::ids::{Generation, KeyspaceId, Now, ShardId};
+use ringkv_wire::msg::client::{WriteRequest, WriteResult, encode_write_reply};
+use ringkv_wire::status::Status;
+
+impl<H: Host> Store<H> {
+    pub(super) fn write(&mut self, now: Now, asker: Asker, body: Bytes) {
+        let Ok(request) = WriteRequest::decode(body) else { return self.refuse(asker, Status::Malformed) };
+        let header = request.header;
+        let slot = match self.serving(header.shard, header.generation) {
+            Ok(slot) => slot,
+            Err((slot, status)) => return self.refuse_with(asker, self.header(slot, status)),
+        };
+        let Ok(ops) = Operations::decode(request.body.clone()) else { return self.refuse(asker, Status::Malformed) };
+        if header.deadline_ms == 0 {
+            return self.refuse_with(asker, self.header(Some(slot), Status::Expired));
+        }
+        if let Some(status) = ops.ops.iter().find_map(|op| self.misplaced(header.shard, op.keyspace, &op.key)) {
+            return self.refuse_with(asker, self.header(Some(slot), status));
+        }
+        if self.log.stats().disk_full {
+            return self.refuse_with(asker, self.header(Some(slot), Status::DiskFull));
+        }
+        match self.check_sessions(now, slot, &ops) {
+            Ok(()) => self.propose(now, slot, asker, request.body),
+            Err(results) => self.answer_write(slot, asker, &results),
+        }
+    }
+
+    /// The slot of a shard that this replica leads, or why the request is refused.
+    pub(super) fn serving(&self, shard: ShardId, generation: Generation) -> Result<usize, (Option<usize>, Status)> {
+        if self.failed.is_some() {
+            return Err((None, Status::StoreFailed));
+        }
+        if !self.admitted {
+            return Err((None, Status::Starting));
+        }
+        let Some(slot) = self.slot(shard) else { return Err((None, Status::Moved)) };
+        let replica = &self.replicas[slot];
+        if replica.generation != generation {
+            return Err((Some(slot), Status::Moved));
+        }
+        if replica.raft.role() != Role::Leader {
+            return Err((Some(slot), Status::NotLeader));
+        }
+        Ok(slot)
+    }
+
+    /// Why a key does not belong to a shard, when it does not.
+    pub(super) fn misplaced(&self, shard: ShardId, keyspace: KeyspaceId, key: &[u8]) -> Option<Status> {
+        if keyspace.0 == 0 {
+            return Some(Status::UnknownKeyspace);
+        }
+        match self.config.map.shard_of(keyspace, key) {
+            None => Some(Status::UnknownKeyspace),
+            Some(info) if info.id != shard => Some(Status::Moved),
+            Some(_) => None,
+        }
+    }
+
+    /// `Err` holds the answers when nothing is left to be proposed. The whole body is one entry: it is proposed when one of
+    /// its operations is new, and apply then answers each for itself.
+    fn check_sessions(&self, now: Now, slot: usize, ops: &Operations) -> Result<(), Vec<WriteResult>> {
+        let replica = &self.replicas[slot];
+        let log_time_ms = replica.raft.log_time_now(now);
+        let mut results = Vec::new();
+        for op in &ops.ops {
+            results.push(match replica.sessions.check(ops.client, ops.floor, op.seq, op.expiry_ms, log_time_ms) {
+                Check::Propose => return Ok(()),
+                Check::Answer(result) => result,
+                Check::Refuse(status) => WriteResult { status, version: 0 },
+            });
+        }
+        Err(results)
+    }
+
+    fn propose(&mut self, now: Now, slot: usize, asker: Asker, body: Bytes) {
+        let token = self.token();
+        // A copy of its own: the log's window and the memtable keep it long after the receive buffer should be gone.
+        let body = Bytes::copy_from_slice(&body);
+        let body_crc = ringkv_wire::checksum(&body);
+        self.replicas[slot].writes.insert(token, asker);
+        self.step(slot, now, Input::Propose { kind: EntryKind::Operations, body, body_crc, token });
+    }
+
+    pub(super) fn token(&mut self) -> u64 {
+        self.next_token += 1;
+        self.next_token
+    }
+
+    pub(super) fn answer_write(&mut self, slot: usize, asker: Asker, results: &[WriteResult]) {
+        self.counters.writes += results.len() as u64;
+        let header = self.header(Some(slot), Status::Ok);
+        let mut body = Vec::with_capacity(48 + 16 * results.len());
+        encode_write_reply(&header, results, &mut body);
+        if let Some(out) = self.conns.buffer(asker.conn) {
+            frame::encode(Kind::WriteReply, asker.id, &body, out);
+        }
+    }
+}
