@@ -4,6 +4,8 @@ use crate::error::Error;
 use bytes::Bytes;
 use ringkv_wire::ids::{KeyspaceId, StoreId};
 use ringkv_wire::msg::client::ReadLevel;
+use ringkv_wire::ring::topology::ClusterMap;
+use std::sync::Arc;
 
 /// A call of this session. Never given twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -61,6 +63,8 @@ pub enum Ask {
         /// 1..=65,535 bytes.
         key: Bytes,
     },
+    /// The cluster map, as soon as there is one.
+    Map,
     /// How a store is: JSON text.
     Status {
         /// This store.
@@ -78,10 +82,17 @@ impl Call {
 /// What a read found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Value {
-    /// The bytes. They share the memory of the message they came in: copy them to keep few of them for long.
-    pub bytes: Bytes,
+    /// Its bytes. They share the memory of the message they came in: copy them to keep few of them for long.
+    pub value: Bytes,
     /// The index, in the log of the key's shard, of the write that made it.
     pub version: u64,
+}
+
+impl std::ops::Deref for Value {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        &self.value
+    }
 }
 
 /// A write that was applied.
@@ -102,6 +113,8 @@ pub enum Completion {
     Written(Result<Written, Error>),
     /// Of a put of many: per pair, in the order asked.
     WrittenMany(Vec<Result<Written, Error>>),
+    /// Of a map.
+    Map(Result<Arc<ClusterMap>, Error>),
     /// Of a status.
     Status(Result<String, Error>),
 }

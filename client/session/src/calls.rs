@@ -4,8 +4,10 @@ use crate::call::{CallId, Completion, Value, Written};
 use crate::error::{Cause, Error, Failure};
 use crate::slab::Slab;
 use ringkv_wire::ids::{ShardId, StoreId};
+use ringkv_wire::ring::topology::ClusterMap;
 use ringkv_wire::status::Outcome;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 /// What form the completion takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,6 +16,7 @@ pub(crate) enum Shape {
     GetMany,
     Write,
     WriteMany,
+    Map,
     Status,
 }
 
@@ -29,6 +32,7 @@ pub(crate) enum Slot {
     Waiting(Progress),
     Got(Option<Value>),
     Written(u64),
+    Map(Arc<ClusterMap>),
     Text(String),
     Failed(Error),
 }
@@ -188,6 +192,11 @@ impl Calls {
             Shape::WriteMany => Completion::WrittenMany(slots.map(written).collect()),
             Shape::Get => Completion::Got(slots.next().map_or(Ok(None), got)),
             Shape::Write => Completion::Written(slots.next().map_or(Err(never()), written)),
+            Shape::Map => Completion::Map(match slots.next() {
+                Some(Slot::Map(map)) => Ok(map),
+                Some(Slot::Failed(error)) => Err(error),
+                _ => Err(never()),
+            }),
             Shape::Status => Completion::Status(match slots.next() {
                 Some(Slot::Text(text)) => Ok(text),
                 Some(Slot::Failed(error)) => Err(error),

@@ -21,6 +21,9 @@ pub enum Error {
         /// Its length.
         bytes: usize,
     },
+    /// No seed has an address.
+    #[error("no seed resolves to an address: {0:?}")]
+    Seed(String),
     /// The cluster has no such keyspace. Nothing was sent.
     #[error("no keyspace {0}")]
     NoKeyspace(String),
@@ -110,7 +113,7 @@ impl Error {
         match (self, self.outcome()) {
             (_, Outcome::Applied) => Advice::GoOn,
             (_, Outcome::Unknown) => Advice::Check,
-            (Error::KeySize { .. } | Error::ValueSize { .. } | Error::NoKeyspace(_), _) => Advice::Fix,
+            (Error::KeySize { .. } | Error::ValueSize { .. } | Error::Seed(_) | Error::NoKeyspace(_), _) => Advice::Fix,
             (Error::Refused(f), _) => match f.cause {
                 Cause::Answered(Status::Malformed | Status::TooLarge | Status::UnknownKeyspace) => Advice::Fix,
                 _ => Advice::Retry,

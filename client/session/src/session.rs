@@ -61,6 +61,8 @@ pub struct Session {
     unrouted: Vec<Item>,
     /// Status calls not yet sent.
     asks: Vec<(StoreId, CallId)>,
+    /// Map calls that wait for the first map.
+    map_calls: Vec<CallId>,
     /// Calls ended whose keys may still be queued.
     dead: bool,
     sweep_ns: u64,
@@ -85,6 +87,7 @@ impl Session {
             busy: BTreeSet::new(),
             unrouted: Vec::new(),
             asks: Vec::new(),
+            map_calls: Vec::new(),
             dead: false,
             sweep_ns: 0,
             budget: Budget::new(config.retries_per_s),
@@ -118,6 +121,12 @@ impl Session {
             Ask::Delete { keyspace, key } => {
                 let pairs = vec![(key, Bytes::new())];
                 self.take_writes(Shape::Write, keyspace, OpKind::Delete, pairs, deadline_ns)
+            }
+            Ask::Map => {
+                let id = self.calls.open(Shape::Map, 1, 0, deadline_ns, self.cause());
+                self.map_calls.push(id);
+                self.answer_map_calls();
+                id
             }
             Ask::Status { store } => {
                 let id = self.calls.open(Shape::Status, 1, 0, deadline_ns, self.cause());

@@ -56,7 +56,7 @@ fn a_get_finds_or_does_not() {
         w.answer_read(&asked, &results);
     }
     w.turn();
-    assert_eq!(w.got(a), Ok(Some(Value { bytes: bytes("1"), version: 7 })));
+    assert_eq!(w.got(a), Ok(Some(Value { value: bytes("1"), version: 7 })));
     assert_eq!(w.got(b), Ok(None));
     assert_eq!(w.got(c), Ok(None));
 }
@@ -367,7 +367,7 @@ fn many_keys_come_back_in_their_order_each_with_its_own_result() {
                 let cause = result.expect_err("unreadable").failure().map(|f| (f.attempts, f.cause));
                 assert_eq!(cause, Some((3, Cause::Answered(Status::Unreadable))));
             }
-            _ => assert_eq!(result, Ok(Some(Value { bytes: key.clone(), version: 1 }))),
+            _ => assert_eq!(result, Ok(Some(Value { value: key.clone(), version: 1 }))),
         }
     }
 }
@@ -432,8 +432,10 @@ fn seeds_are_tried_until_one_gives_a_map() {
     w.pass(2_000);
     let asked = w.ask();
     w.maps_answered = true;
+    let map = w.submit(Ask::Map);
     w.answer_map(&asked);
     w.turn();
+    assert_eq!(w.done.remove(&map), Some(Completion::Map(Ok(w.map.clone().into()))));
     assert_eq!(w.ask().read().keys.len(), 1);
     w.pass(10_000);
     assert!(w.got(call).is_err());

@@ -143,6 +143,7 @@ impl Session {
         let map = Arc::new(map);
         self.route = map.shards.iter().map(|shard| self.shard_for(shard)).collect();
         self.map.current = Some(map.clone());
+        self.answer_map_calls();
         self.reroute_gone();
         let seeds: Vec<ConnKey> = self.conns.table.iter().filter(|(_, c)| c.seed.is_some()).map(|(&k, _)| k).collect();
         seeds.into_iter().for_each(|key| self.keep_or_close_seed(key));
@@ -152,6 +153,13 @@ impl Session {
         gone.into_iter().for_each(|key| self.drop_conn(now, key, crate::error::Cause::Disconnected));
         for item in std::mem::take(&mut self.unrouted) {
             self.route(item);
+        }
+    }
+
+    pub(super) fn answer_map_calls(&mut self) {
+        let Some(map) = &self.map.current else { return };
+        for call in std::mem::take(&mut self.map_calls) {
+            self.calls.settle(call, 0, Slot::Map(map.clone()));
         }
     }
 

@@ -137,7 +137,7 @@ impl Session {
         for item in items {
             let status = match results.next() {
                 Some(ReadResult::Found { value, version }) => {
-                    let value = Value { bytes: value, version };
+                    let value = Value { value, version };
                     self.calls.settle(item.call, item.at, Slot::Got(Some(value)));
                     continue;
                 }

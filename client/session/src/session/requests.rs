@@ -430,6 +430,7 @@ impl Session {
     pub(super) fn sweep(&mut self) {
         let calls = &mut self.calls;
         self.unrouted.retain(|item| calls.progress(item.call, item.at).is_some());
+        self.map_calls.retain(|&call| calls.progress(call, 0).is_some());
         for &s in &self.busy {
             let shard = &mut self.shards[s];
             for lane in [&mut shard.reads, &mut shard.writes] {

@@ -1,0 +1,136 @@
+//! The one task that owns a session: calls and socket events in, actions out. It only moves bytes.
+
+use crate::clock;
+use crate::socket::{Event, Socket};
+use bytes::Bytes;
+use ringkv_session::{Actions, Call, CallId, Completion, ConnKey, Session, SessionConfig};
+use std::collections::BTreeMap;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+/// Calls and events taken before a turn is made of them.
+const BATCH: usize = 4096;
+/// Socket reads that may wait for the driver; beyond it sockets are not read.
+const EVENTS_WAITING: usize = 256;
+
+/// Where calls go.
+#[derive(Clone, Debug)]
+pub(crate) struct Calls(mpsc::UnboundedSender<(Call, oneshot::Sender<Completion>)>);
+
+/// Gives a call to the driver. The receiver fails when the driver is gone.
+pub(crate) fn submit(calls: &Calls, call: Call) -> oneshot::Receiver<Completion> {
+    let (done, completion) = oneshot::channel();
+    // A driver that is gone drops the sender, which the receiver tells. The session bounds what is held.
+    drop(calls.0.send((call, done)));
+    completion
+}
+
+/// A session and the future that drives it, until the last `Calls` is dropped.
+pub(crate) fn start(config: SessionConfig) -> (Calls, impl Future<Output = ()> + Send + 'static) {
+    let (calls, incoming) = mpsc::unbounded_channel();
+    let (events_in, events) = mpsc::channel(EVENTS_WAITING);
+    let driver = Driver {
+        session: Session::new(config, clock::now(), rand::random()),
+        incoming,
+        events,
+        events_in,
+        sockets: BTreeMap::new(),
+        waiting: BTreeMap::new(),
+        actions: Actions::default(),
+    };
+    (Calls(calls), driver.run())
+}
+
+struct Driver {
+    session: Session,
+    incoming: mpsc::UnboundedReceiver<(Call, oneshot::Sender<Completion>)>,
+    events: mpsc::Receiver<(ConnKey, Event)>,
+    events_in: mpsc::Sender<(ConnKey, Event)>,
+    sockets: BTreeMap<ConnKey, Socket>,
+    waiting: BTreeMap<CallId, oneshot::Sender<Completion>>,
+    actions: Actions,
+}
+
+impl Driver {
+    async fn run(mut self) {
+        let (mut calls, mut events) = (Vec::new(), Vec::new());
+        self.turn();
+        loop {
+            let due_ns = self.session.next_deadline_ns().saturating_sub(clock::now().boot_ns);
+            // Never longer than an hour: the timer's clock may stand still while the machine sleeps.
+            let due = Instant::now() + Duration::from_nanos(due_ns).min(Duration::from_secs(3600));
+            tokio::select! {
+                biased;
+                taken = self.events.recv_many(&mut events, BATCH) => debug_assert!(taken > 0, "the driver holds a sender"),
+                taken = self.incoming.recv_many(&mut calls, BATCH) => if taken == 0 { break },
+                () = tokio::time::sleep_until(due) => {}
+            }
+            // Whatever else is there already travels in the same turn; tasks that are ready may add to it.
+            tokio::task::yield_now().await;
+            while let Some(event) = self.events.try_recv().ok().filter(|_| events.len() < BATCH) {
+                events.push(event);
+            }
+            while let Some(call) = self.incoming.try_recv().ok().filter(|_| calls.len() < BATCH) {
+                calls.push(call);
+            }
+            events.drain(..).for_each(|(key, event)| self.event(key, event));
+            let now = clock::now();
+            for (call, done) in calls.drain(..) {
+                self.waiting.insert(self.session.submit(now, call), done);
+            }
+            self.turn();
+        }
+        tracing::debug!("the last client is gone");
+        self.session.shut();
+        self.turn();
+    }
+
+    fn event(&mut self, key: ConnKey, event: Event) {
+        let now = clock::now();
+        match event {
+            Event::Opened(hello, stream) => {
+                if let Some(socket) = self.sockets.get_mut(&key) {
+                    socket.opened(stream);
+                    tracing::debug!(conn = key.0, store = %hello.from, answer = ?hello.answer, "connected");
+                    self.session.opened(now, key, &hello);
+                }
+            }
+            Event::Received(bytes) => self.session.received(now, key, &bytes),
+            Event::Closed(why) => {
+                tracing::debug!(conn = key.0, why, "connection closed");
+                self.sockets.remove(&key);
+                self.session.closed(now, key);
+            }
+        }
+    }
+
+    fn turn(&mut self) {
+        let mut actions = std::mem::take(&mut self.actions);
+        self.session.turn(clock::now(), rand::random(), &mut actions);
+        for (key, address, hello) in actions.connect.drain(..) {
+            tracing::debug!(conn = key.0, %address, "connecting");
+            self.sockets.insert(key, Socket::connect(key, address, hello, self.events_in.clone()));
+        }
+        for (key, bytes) in actions.send.drain(..) {
+            self.send(key, bytes);
+        }
+        for key in actions.close.drain(..) {
+            tracing::debug!(conn = key.0, "closing");
+            self.sockets.remove(&key);
+        }
+        for (call, completion) in actions.done.drain(..) {
+            if let Some(done) = self.waiting.remove(&call) {
+                // Nobody may be waiting any more.
+                drop(done.send(completion));
+            }
+        }
+        self.actions = actions;
+    }
+
+    fn send(&mut self, key: ConnKey, bytes: Bytes) {
+        if let Some(socket) = self.sockets.get_mut(&key) {
+            socket.send(bytes);
+        }
+    }
+}

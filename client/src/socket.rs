@@ -1,0 +1,151 @@
+//! One TCP connection: a task that connects, says hello and reads; one that writes what did not go at once.
+
+use bytes::{Bytes, BytesMut};
+use ringkv_session::ConnKey;
+use ringkv_wire::hello::{HELLO_BYTES, Hello};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+/// A read buffer's size, and the room below which a new one is taken. (Below malloc's threshold for mapping pages.)
+const READ_BYTES: usize = 64 << 10;
+const READ_BYTES_LEAST: usize = 8 << 10;
+
+/// What happened on a connection.
+pub(crate) enum Event {
+    /// The other side answered our hello.
+    Opened(Hello, Arc<TcpStream>),
+    /// Bytes came.
+    Received(Bytes),
+    /// It is gone, or never came to be.
+    Closed(&'static str),
+}
+
+/// The driver's end. Dropping it closes the connection.
+pub(crate) struct Socket {
+    task: JoinHandle<()>,
+    writer: Option<Writer>,
+}
+
+struct Writer {
+    stream: Arc<TcpStream>,
+    queue: mpsc::UnboundedSender<Bytes>,
+    /// Bytes in `queue` or being written by its task.
+    backlog: Arc<AtomicUsize>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        self.task.abort();
+        if let Some(writer) = &self.writer {
+            writer.task.abort();
+        }
+    }
+}
+
+impl Socket {
+    /// Connects and says hello, in a task of its own. The session bounds how long it waits.
+    pub fn connect(key: ConnKey, to: SocketAddr, hello: Hello, events: mpsc::Sender<(ConnKey, Event)>) -> Socket {
+        let task = tokio::spawn(async move {
+            let why = match open(to, &hello).await {
+                Ok((answer, stream)) => {
+                    let stream = Arc::new(stream);
+                    let opened = events.send((key, Event::Opened(answer, stream.clone()))).await;
+                    if opened.is_err() { "the driver is gone" } else { read(key, &stream, &events).await }
+                }
+                Err(error) => {
+                    tracing::debug!(conn = key.0, %to, %error, "cannot connect");
+                    "cannot connect"
+                }
+            };
+            // A driver that is gone needs no telling.
+            drop(events.send((key, Event::Closed(why))).await);
+        });
+        Socket { task, writer: None }
+    }
+
+    /// From now on bytes can be sent.
+    pub fn opened(&mut self, stream: Arc<TcpStream>) {
+        let (queue, mut waiting) = mpsc::unbounded_channel::<Bytes>();
+        let backlog = Arc::new(AtomicUsize::new(0));
+        let (out, left) = (stream.clone(), backlog.clone());
+        let task = tokio::spawn(async move {
+            while let Some(bytes) = waiting.recv().await {
+                if write_all(&out, &bytes).await.is_err() {
+                    // The reader sees the same end and tells the driver.
+                    return;
+                }
+                left.fetch_sub(bytes.len(), Ordering::AcqRel);
+            }
+        });
+        self.writer = Some(Writer { stream, queue, backlog, task });
+    }
+
+    /// Sends in order: at once what the kernel takes, the rest by the writing task. The session's windows bound the rest.
+    pub fn send(&mut self, mut bytes: Bytes) {
+        let Some(writer) = &self.writer else { return };
+        if writer.backlog.load(Ordering::Acquire) == 0 {
+            while !bytes.is_empty() {
+                match writer.stream.try_write(&bytes) {
+                    Ok(written) => drop(bytes.split_to(written)),
+                    Err(_) => break,
+                }
+            }
+        }
+        if !bytes.is_empty() {
+            writer.backlog.fetch_add(bytes.len(), Ordering::AcqRel);
+            // A writing task that is gone means a connection that is gone: the reader tells.
+            drop(writer.queue.send(bytes));
+        }
+    }
+}
+
+async fn open(to: SocketAddr, hello: &Hello) -> io::Result<(Hello, TcpStream)> {
+    let mut stream = TcpStream::connect(to).await?;
+    stream.set_nodelay(true)?;
+    stream.write_all(&hello.encode()).await?;
+    let mut answer = [0; HELLO_BYTES];
+    stream.read_exact(&mut answer).await?;
+    let answer = Hello::decode(&answer).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
+    Ok((answer, stream))
+}
+
+async fn read(key: ConnKey, stream: &TcpStream, events: &mpsc::Sender<(ConnKey, Event)>) -> &'static str {
+    let mut buffer = BytesMut::new();
+    loop {
+        if stream.readable().await.is_err() {
+            return "reading failed";
+        }
+        if buffer.capacity() - buffer.len() < READ_BYTES_LEAST {
+            buffer.reserve(READ_BYTES);
+        }
+        match stream.try_read_buf(&mut buffer) {
+            Ok(0) => return "the store closed it",
+            Ok(_) => {
+                if events.send((key, Event::Received(buffer.split().freeze()))).await.is_err() {
+                    return "the driver is gone";
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(_) => return "reading failed",
+        }
+    }
+}
+
+async fn write_all(stream: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        stream.writable().await?;
+        match stream.try_write(bytes) {
+            Ok(written) => bytes = bytes.get(written..).unwrap_or_default(),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
