@@ -36,15 +36,15 @@ impl<D: Disk> MergeIter<D> {
     pub async fn next(&mut self) -> Result<Option<Record>, StorageError> {
         if !std::mem::replace(&mut self.started, true) {
             for at in 0..self.sources.len() {
-                self.advance(at).await?;
+                self.advance(at, None).await?;
             }
         }
         let Some(first) = self.least() else { return Ok(None) };
         let Some(record) = self.sources[first].1.take() else { return Ok(None) };
-        self.sources[first].1 = Some(record.clone());
-        for at in first..self.sources.len() {
+        self.advance(first, Some(&record)).await?;
+        for at in first + 1..self.sources.len() {
             if self.sources[at].1.as_ref().is_some_and(|head| head.tree_key() == record.tree_key()) {
-                self.advance(at).await?;
+                self.advance(at, Some(&record)).await?;
             }
         }
         Ok(Some(record))
@@ -56,10 +56,11 @@ impl<D: Disk> MergeIter<D> {
         heads.min().map(|(_, at)| at)
     }
 
-    async fn advance(&mut self, at: usize) -> Result<(), StorageError> {
+    /// Moves a source, whose last record had the key of `last`, to its next one.
+    async fn advance(&mut self, at: usize, last: Option<&Record>) -> Result<(), StorageError> {
         let (source, head) = &mut self.sources[at];
         *head = match source {
-            Source::Memory(memtable) => memtable.next_after(head.as_ref().map(Record::tree_key)),
+            Source::Memory(memtable) => memtable.next_after(last.map(Record::tree_key)),
             Source::Table(scan) => {
                 let next = scan.next().await;
                 if next.is_err() {

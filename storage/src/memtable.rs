@@ -1,5 +1,6 @@
 //! The memtable: the newest writes of one tree, in order.
 
+use crate::gate::Pace;
 use crate::sst::{Record, TreeKey};
 use bytes::Bytes;
 use ringkv_wire::ids::KeyspaceId;
@@ -77,6 +78,16 @@ impl Memtable {
             };
             keys.range::<[u8], _>((bound, Bound::Unbounded)).next().map(|found| record(*keyspace, found))
         })
+    }
+
+    /// Frees it in slices: a big one has hundreds of thousands of heap blocks.
+    pub async fn free(self) {
+        let mut pace = Pace::default();
+        for (key, slot) in self.keyspaces.into_values().flatten() {
+            // Freeing costs about as much as moving that many bytes, whatever the length.
+            drop((key, slot));
+            pace.step(ENTRY_OVERHEAD_BYTES).await;
+        }
     }
 
     /// Whether nothing was written.

@@ -146,17 +146,22 @@ impl<D: Disk> Tree<D> {
         Tree { engine, state }
     }
 
-    /// Writes a value at log index `index`, which is not below any index written before.
+    /// Writes a value at log index `index`, which is above the flushed index and not below any index written before.
+    ///
+    /// # Panics
+    /// When `index` is at or below [`Tree::flushed`]: the write would shadow what was written after it.
     pub fn put(&self, index: u64, keyspace: KeyspaceId, key: &[u8], value: Bytes) {
         self.write(index, (keyspace, key), Some(value));
     }
 
-    /// Deletes a key at log index `index`.
+    /// Deletes a key at log index `index`; see [`Tree::put`].
     pub fn delete(&self, index: u64, keyspace: KeyspaceId, key: &[u8]) {
         self.write(index, (keyspace, key), None);
     }
 
     fn write(&self, index: u64, key: TreeKey<'_>, value: Option<Bytes>) {
+        let flushed = self.state.version.borrow().at.as_ref().map_or(0, |at| at.index);
+        assert!(index > flushed, "redo begins behind the flushed index {flushed}, not at {index}");
         let grown = self.state.active.borrow_mut().write(index, key, value);
         self.engine.count_memtable(grown);
     }

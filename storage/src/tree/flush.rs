@@ -8,7 +8,7 @@ use crate::manifest::Flushed;
 use crate::memtable::Memtable;
 use crate::sst::reader::Table;
 use crate::sst::writer::Unborn;
-use crate::tree::{Tree, Version};
+use crate::tree::{Frozen, Tree, Version};
 use bytes::Bytes;
 use ringkv_wire::ids::KeyspaceId;
 use std::rc::Rc;
@@ -66,19 +66,24 @@ impl<D: Disk> Tree<D> {
             unborn.keep();
         }
         *self.state.version.borrow_mut() = Rc::new(version);
-        self.forget_frozen(newest);
+        drop((edit, memtables));
+        self.forget_frozen(newest).await;
         Ok(())
     }
 
-    /// Drops frozen memtables up to a number: they are in tables, or void.
-    pub(super) fn forget_frozen(&self, newest: u64) {
-        let mut dropped = 0;
-        self.state.frozen.borrow_mut().retain(|frozen| {
-            let keep = frozen.number > newest;
-            dropped += if keep { 0 } else { frozen.memtable.bytes() };
-            keep
-        });
-        self.engine.count_memtable(-(dropped as isize));
+    /// Drops frozen memtables up to a number: they are in tables, or void. Nobody sees them from the call on; their memory
+    /// goes slice by slice.
+    pub(super) async fn forget_frozen(&self, newest: u64) {
+        let (gone, kept): (Vec<Frozen>, _) =
+            self.state.frozen.take().into_iter().partition(|frozen| frozen.number <= newest);
+        self.state.frozen.replace(kept);
+        let bytes: usize = gone.iter().map(|frozen| frozen.memtable.bytes()).sum();
+        self.engine.count_memtable(-(bytes as isize));
+        for frozen in gone {
+            if let Ok(memtable) = Rc::try_unwrap(frozen.memtable) {
+                memtable.free().await;
+            }
+        }
     }
 
     /// Writes memtables, newest first, as one table, durable with its name; none when they hold nothing.

@@ -84,7 +84,8 @@ impl<D: Disk> Tree<D> {
 
 impl<D: Disk> Receiver<D> {
     /// Takes bytes of a table of `total` bytes. The pieces of one table come in order; what was already received is
-    /// ignored, a gap is an error. After an error of the disk the table starts again from 0.
+    /// ignored, a gap is an error. After an error of the disk the table starts again from 0. One write of a table at a
+    /// time.
     pub async fn write(&self, table: [u8; 16], total: u64, offset: u64, bytes: &[u8]) -> Result<(), StorageError> {
         // Taken out while it is written: a failed or dropped write forgets the table.
         let taken = self.incoming.borrow_mut().remove(&table);
@@ -175,6 +176,13 @@ impl<D: Disk> Receiver<D> {
             }
             tables.push(table);
         }
+        // Tables of one tree hold disjoint ranges of versions: a wrong order would let old values shadow new ones.
+        for pair in tables.windows(2) {
+            let (newer, older) = (pair[0].properties().version_min, pair[1].properties().version_max);
+            if newer < older {
+                return Err(transfer(pair[0].place().id.0, format!("versions from {older}, newest first"), newer));
+            }
+        }
         engine.disk.sync_dir(&engine.tables_dir).await?;
 
         let edit = engine.manifest.edit().await;
@@ -189,7 +197,8 @@ impl<D: Disk> Receiver<D> {
         *tree.state.version.borrow_mut() = Rc::new(version);
         before.tables.iter().for_each(|table| table.doom());
         let newest = tree.state.freeze();
-        tree.forget_frozen(newest);
+        drop(edit);
+        tree.forget_frozen(newest).await;
         Ok(())
     }
 

@@ -57,6 +57,14 @@ impl Replica {
         Replica { disk, engine, tree, log: Vec::new(), acknowledged: 0, boots: 0 }
     }
 
+    /// Another one that goes its own way from here.
+    pub fn fork(&self, seed: u64) -> Replica {
+        let disk = self.disk.fork(seed);
+        let engine = open(&disk, 1000 + seed).expect("a sound disk opens");
+        let tree = engine.tree(SHARD);
+        Replica { disk, engine, tree, log: self.log.clone(), acknowledged: self.acknowledged, boots: 2000 }
+    }
+
     pub fn write(&mut self, keyspace: u32, key: &[u8], value: Option<&[u8]>) {
         let (key, value) = (Bytes::copy_from_slice(key), value.map(Bytes::copy_from_slice));
         self.log.push(Write { keyspace: KeyspaceId(keyspace), key, value });

@@ -195,3 +195,16 @@ fn an_empty_tree_ships_as_nothing() {
     assert!(walk(&follower.tree).unwrap().is_empty());
     assert_eq!(follower.tree.flushed(), Some(at(99)));
 }
+
+#[test]
+fn tables_in_the_wrong_order_are_refused() {
+    let (leader, follower) = (leader(), follower());
+    let set = leader.tree.tables();
+    let receiver = follower.tree.receive();
+    ship(&set, &receiver, usize::MAX).unwrap();
+    let mut wrong = ids(&set);
+    wrong.swap(0, 1);
+    let error = block_on(receiver.install(set.at(), &wrong));
+    assert!(matches!(error, Err(StorageError::Transfer { .. })), "{error:?}");
+    follower.check();
+}
