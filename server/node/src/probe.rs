@@ -38,11 +38,18 @@ impl std::fmt::Display for Probes {
     }
 }
 
-fn ring() -> Result<(), String> {
-    let ring = io_uring::IoUring::builder().setup_single_issuer().setup_defer_taskrun().build(8);
-    let ring: io_uring::IoUring = ring.map_err(|e| e.to_string())?;
-    // A filter may allow the making of a ring and forbid its use.
-    ring.submit().map(drop).map_err(|e| e.to_string())
+/// Whether io_uring can be used here as a fast host needs it; else why not.
+pub fn ring() -> Result<(), String> {
+    let probe = || {
+        let ring = io_uring::IoUring::builder().setup_single_issuer().setup_defer_taskrun().build(8);
+        let ring: io_uring::IoUring = ring.map_err(|e| e.to_string())?;
+        // A filter may allow the making of a ring and forbid its use.
+        ring.submit().map(drop).map_err(|e| e.to_string())
+    };
+    // On a thread of its own: when the kernel takes a ring down it interrupts the thread that used it, at some later time and
+    // in the middle of whatever that does then.
+    let thread = std::thread::Builder::new().name("probe".to_owned()).spawn(probe).map_err(|e| e.to_string())?;
+    thread.join().unwrap_or_else(|_| Err("the probe panicked".to_owned()))
 }
 
 /// The limit of locked memory, or `None` for who is above it.

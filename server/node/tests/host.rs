@@ -6,7 +6,7 @@ use kvnode::host::core::{Limits, ToCore};
 use ringkv_wire::frame::Kind;
 use ringkv_wire::hello::{Answer, Hello, Role};
 use ringkv_wire::limits::MESSAGE_BYTES_MAX;
-use stand::{Client, Core, KINDS, hello, wait_until};
+use stand::{Client, Core, hello, kinds, wait_until};
 use std::io::Write;
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::Ordering;
@@ -14,8 +14,8 @@ use std::time::Duration;
 
 #[test]
 fn frames_are_answered_small_and_large() {
-    for kind in KINDS {
-        let core = Core::start(*kind, 2, Limits::default());
+    for kind in kinds() {
+        let core = Core::start(kind, 2, Limits::default());
         for address in &core.addresses {
             let mut client = Client::connect(*address);
             client.echo(1, b"");
@@ -28,8 +28,8 @@ fn frames_are_answered_small_and_large() {
 
 #[test]
 fn pipelined_frames_come_back_in_order() {
-    for kind in KINDS {
-        let core = Core::start(*kind, 1, Limits::default());
+    for kind in kinds() {
+        let core = Core::start(kind, 1, Limits::default());
         let mut client = Client::connect(core.addresses[0]);
         for id in 0..2000u64 {
             client.send(Kind::Read, id, &vec![id as u8; (id % 300) as usize]).unwrap();
@@ -43,8 +43,8 @@ fn pipelined_frames_come_back_in_order() {
 
 #[test]
 fn who_does_not_say_hello_is_closed() {
-    for kind in KINDS {
-        let core = Core::start(*kind, 1, Limits::default());
+    for kind in kinds() {
+        let core = Core::start(kind, 1, Limits::default());
         let mut mute = Client::silent(core.addresses[0]);
         let mut slow = Client::silent(core.addresses[0]);
         let bytes = hello(Role::Client).encode();
@@ -67,8 +67,8 @@ fn who_does_not_say_hello_is_closed() {
 
 #[test]
 fn garbage_instead_of_hello_is_closed() {
-    for kind in KINDS {
-        let core = Core::start(*kind, 1, Limits::default());
+    for kind in kinds() {
+        let core = Core::start(kind, 1, Limits::default());
         let mut flipped = hello(Role::Client).encode();
         flipped[50] ^= 1;
         let answered = Hello { answer: Answer::Welcome, ..hello(Role::Client) }.encode();
@@ -88,8 +88,8 @@ fn garbage_instead_of_hello_is_closed() {
 
 #[test]
 fn a_crowd_without_hello_does_not_keep_friends_out() {
-    for kind in KINDS {
-        let core = Core::start(*kind, 1, Limits { silent_max: 16, ..Limits::default() });
+    for kind in kinds() {
+        let core = Core::start(kind, 1, Limits { silent_max: 16, ..Limits::default() });
         let crowd: Vec<_> = (0..200).map(|_| TcpStream::connect(core.addresses[0]).unwrap()).collect();
         Client::connect(core.addresses[0]).echo(1, b"a friend");
         drop(crowd);
@@ -98,8 +98,8 @@ fn a_crowd_without_hello_does_not_keep_friends_out() {
 
 #[test]
 fn many_connections() {
-    for kind in KINDS {
-        let core = Core::start(*kind, 1, Limits::default());
+    for kind in kinds() {
+        let core = Core::start(kind, 1, Limits::default());
         let mut clients: Vec<_> = (0..300).map(|_| Client::connect(core.addresses[0])).collect();
         for (id, client) in clients.iter_mut().enumerate() {
             client.send(Kind::Read, id as u64, b"all at once").unwrap();
@@ -114,8 +114,8 @@ fn many_connections() {
 
 #[test]
 fn too_many_clients_are_told_so_and_stores_still_come_in() {
-    for kind in KINDS {
-        let core = Core::start(*kind, 1, Limits { clients_max: 2, ..Limits::default() });
+    for kind in kinds() {
+        let core = Core::start(kind, 1, Limits { clients_max: 2, ..Limits::default() });
         let first = Client::connect(core.addresses[0]);
         let _second = Client::connect(core.addresses[0]);
         let (_, answer) = Client::greet(core.addresses[0], Role::Client);
@@ -130,8 +130,8 @@ fn too_many_clients_are_told_so_and_stores_still_come_in() {
 
 #[test]
 fn a_half_closed_connection_ends() {
-    for kind in KINDS {
-        let core = Core::start(*kind, 1, Limits::default());
+    for kind in kinds() {
+        let core = Core::start(kind, 1, Limits::default());
         let mut client = Client::connect(core.addresses[0]);
         client.socket.shutdown(Shutdown::Write).unwrap();
         core.wait_closed(1);
@@ -141,8 +141,8 @@ fn a_half_closed_connection_ends() {
 
 #[test]
 fn what_was_sent_before_close_arrives() {
-    for kind in KINDS {
-        let core = Core::start(*kind, 1, Limits::default());
+    for kind in kinds() {
+        let core = Core::start(kind, 1, Limits::default());
         let mut client = Client::connect(core.addresses[0]);
         // A request, then the one that is answered by 6 MiB and a close, then bytes that nobody will read: a careless
         // close would reset the connection and lose the answer.
@@ -160,9 +160,9 @@ fn what_was_sent_before_close_arrives() {
 
 #[test]
 fn a_client_that_never_reads_is_not_read_from() {
-    for kind in KINDS {
+    for kind in kinds() {
         let limits = Limits { backlog_bytes_pause: 1 << 20, ..Limits::default() };
-        let core = Core::start(*kind, 1, limits);
+        let core = Core::start(kind, 1, limits);
         let mut deaf = Client::connect(core.addresses[0]);
         // Each asks for 16 KiB: 256 MiB in all, far above the limit, were they all read at once.
         for id in 0..16_384 {
@@ -181,9 +181,9 @@ fn a_client_that_never_reads_is_not_read_from() {
 
 #[test]
 fn a_backlog_beyond_its_limit_costs_the_connection() {
-    for kind in KINDS {
+    for kind in kinds() {
         let limits = Limits { backlog_bytes_max: 4 << 20, ..Limits::default() };
-        let core = Core::start(*kind, 1, limits);
+        let core = Core::start(kind, 1, limits);
         let (mut deaf, _) = Client::greet(core.addresses[0], Role::Store);
         for id in 0..4096 {
             if deaf.send(Kind::Write, id, &(256u32 << 10).to_le_bytes()).is_err() {
@@ -198,8 +198,8 @@ fn a_backlog_beyond_its_limit_costs_the_connection() {
 
 #[test]
 fn dialling_ends_in_an_opened_or_a_closed() {
-    for kind in KINDS {
-        let core = Core::start(*kind, 2, Limits::default());
+    for kind in kinds() {
+        let core = Core::start(kind, 2, Limits::default());
         let mut client = Client::connect(core.addresses[0]);
         // Another store: both sides see the connection.
         client.send(Kind::Map, 1, core.addresses[1].to_string().as_bytes()).unwrap();
@@ -221,8 +221,8 @@ fn dialling_ends_in_an_opened_or_a_closed() {
 
 #[test]
 fn a_connection_can_be_handed_to_a_core() {
-    for kind in KINDS {
-        let core = Core::start(*kind, 2, Limits::default());
+    for kind in kinds() {
+        let core = Core::start(kind, 2, Limits::default());
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let mut client = Client::silent(listener.local_addr().unwrap());
         let (socket, _) = listener.accept().unwrap();

@@ -84,6 +84,35 @@ pub struct Ended {
     pub result: Result<(), String>,
 }
 
+/// Reports the stores of a core whose thread dies of a panic. Kept on that thread, outside its executor.
+pub struct Obituary {
+    stores: Vec<u16>,
+    report: tokio::sync::mpsc::UnboundedSender<Ended>,
+}
+
+impl Obituary {
+    /// For the stores of `core`.
+    pub fn new(core: &CoreConfig, report: tokio::sync::mpsc::UnboundedSender<Ended>) -> Obituary {
+        Obituary { stores: core.stores.iter().map(|(store, _)| *store).collect(), report }
+    }
+
+    /// Reports that all stores of the core have ended, and why.
+    pub fn publish(&self, why: &str) {
+        for store in &self.stores {
+            // Nobody listens any more when the node itself is ending.
+            let _ = self.report.send(Ended { store: *store, result: Err(why.to_owned()) });
+        }
+    }
+}
+
+impl Drop for Obituary {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.publish("the core's thread panicked");
+        }
+    }
+}
+
 /// A store that was given its host: its life as a future, and how to ask it to end.
 pub struct Seated {
     /// Runs the store.

@@ -11,7 +11,7 @@ mod door;
 mod socket;
 mod turn;
 
-use crate::host::core::{self, CoreConfig, Ended, Limits, RealHost, Tenant};
+use crate::host::core::{self, CoreConfig, Ended, Limits, Obituary, RealHost, Tenant};
 use crate::host::glommio::conn::Conn;
 use crate::host::glommio::door::Door;
 use crate::host::glommio::socket::Shared;
@@ -22,7 +22,7 @@ use ringkv_shard::host::{ConnId, Host, NetEvent};
 use ringkv_storage::disk::files::Root;
 use ringkv_storage::disk::uring::UringDisk;
 use ringkv_storage::disk::uring::provided::Provided;
-use ringkv_storage::disk::uring::ring::{Ring, RingOptions};
+use ringkv_storage::disk::uring::ring::{Ring, RingError, RingOptions};
 use ringkv_wire::hello::{Answer, Hello, Role};
 use ringkv_wire::ids::Now;
 use std::cell::{Cell, RefCell};
@@ -100,7 +100,11 @@ pub fn start<T: Tenant>(core: CoreConfig, tenant: T, ended: UnboundedSender<Ende
             Ok((executor, shared)) => {
                 // The caller waits for exactly this.
                 let _ = tell.send(Ok(()));
-                executor.run(live(core, root, shared, tenant, ended));
+                let obituary = Obituary::new(&core, ended.clone());
+                if let Err(e) = executor.run(live(core, root, shared, tenant, ended)) {
+                    tracing::error!(error = %e, "the core's ring broke");
+                    obituary.publish(&format!("the core's ring broke: {e}"));
+                }
             }
             Err(e) => {
                 let _ = tell.send(Err(e));
@@ -127,10 +131,15 @@ fn prepare(core: &CoreConfig) -> io::Result<(LocalExecutor, Core)> {
     Ok((executor, Core::new(ring, provided, core.spin)))
 }
 
-/// The life of the executor.
-async fn live<T: Tenant>(config: CoreConfig, root: Root, core: Core, tenant: T, ended: UnboundedSender<Ended>) {
+/// The life of the executor. An error means that the ring broke under the stores.
+async fn live<T: Tenant>(
+    config: CoreConfig,
+    root: Root,
+    core: Core,
+    tenant: T,
+    ended: UnboundedSender<Ended>,
+) -> Result<(), RingError> {
     let core = Rc::new(core);
-    let stores: Vec<u16> = config.stores.iter().map(|(store, _)| *store).collect();
     let mut hosts = Vec::new();
     for (store, listener) in config.stores {
         let disk = UringDisk::over(root.clone(), core.ring.clone());
@@ -141,8 +150,8 @@ async fn live<T: Tenant>(config: CoreConfig, root: Root, core: Core, tenant: T, 
         }
         hosts.push((store, host));
     }
+    let every = hosts.clone();
     let driver = glommio::spawn_local(turn::drive(core.clone()));
-    let report = ended.clone();
     let running = async {
         core::run(hosts, tenant, config.mail, ended).await;
         core.end();
@@ -153,12 +162,11 @@ async fn live<T: Tenant>(config: CoreConfig, root: Root, core: Core, tenant: T, 
         driven = driver => driven,
         () = running => unreachable!("it waits for the driver"),
     };
-    if let Err(e) = driven {
-        tracing::error!(error = %e, "the core's ring broke; its stores end as they are");
-        for store in stores {
-            let _ = report.send(Ended { store, result: Err(e.to_string()) });
-        }
+    if driven.is_err() {
+        // The ring holds the sockets for good; the other sides should not wait for it.
+        every.iter().for_each(|(_, host)| host.0.abandon());
     }
+    driven
 }
 
 /// A future's output, unless it takes longer.
@@ -205,16 +213,13 @@ impl RealHost for GlommioHost {
     fn finish(&self) -> impl Future<Output = ()> + 'static {
         let inner = self.0.clone();
         async move {
-            if let Some(door) = inner.door.borrow_mut().take() {
-                door.close();
-            }
-            let all = || -> Vec<Rc<Conn>> { inner.conns.borrow().values().cloned().collect() };
-            all().iter().for_each(Conn::close);
+            inner.close_door();
+            inner.every_conn().iter().for_each(Conn::close);
             let give_up = Instant::now() + FINISH;
             while !inner.conns.borrow().is_empty() && Instant::now() < give_up {
                 glommio::timer::sleep(Duration::from_millis(2)).await;
             }
-            all().iter().for_each(|conn| conn.kill());
+            inner.abandon();
         }
     }
 }
@@ -238,6 +243,22 @@ impl Inner {
         self.clients.set(self.clients.get() + usize::from(client));
         self.conns.borrow_mut().insert(id, conn.clone());
         conn
+    }
+
+    fn close_door(&self) {
+        if let Some(door) = self.door.borrow_mut().take() {
+            door.close();
+        }
+    }
+
+    /// Closes everything as it is.
+    fn abandon(&self) {
+        self.close_door();
+        self.every_conn().iter().for_each(|conn| conn.kill());
+    }
+
+    fn every_conn(&self) -> Vec<Rc<Conn>> {
+        self.conns.borrow().values().cloned().collect()
     }
 
     fn conn(&self, id: ConnId) -> Option<Rc<Conn>> {

@@ -7,7 +7,7 @@ mod conn;
 mod dial;
 
 use crate::door;
-use crate::host::core::{self, CoreConfig, Ended, Limits, RealHost, Tenant};
+use crate::host::core::{self, CoreConfig, Ended, Limits, Obituary, RealHost, Tenant};
 use crate::host::plain::conn::Conn;
 use bytes::{Bytes, BytesMut};
 use ringkv_shard::host::{ConnId, Host, NetEvent};
@@ -62,6 +62,7 @@ pub fn start<T: Tenant>(core: CoreConfig, tenant: T, ended: UnboundedSender<Ende
     }
     let name = format!("core-{}", core.number);
     std::thread::Builder::new().name(name).spawn(move || {
+        let _obituary = Obituary::new(&core, ended.clone());
         if let Some(cpu) = core.cpu {
             crate::pin::this_thread(cpu);
         }

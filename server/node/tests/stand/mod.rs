@@ -20,8 +20,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// Every host this build has.
-pub const KINDS: &[HostKind] = &[HostKind::Plain, HostKind::Glommio];
+/// Every host this machine lets us run.
+pub fn kinds() -> Vec<HostKind> {
+    let mut kinds = vec![HostKind::Plain];
+    match kvnode::probe::ring() {
+        Ok(()) => kinds.push(HostKind::Glommio),
+        Err(e) => eprintln!("host/glommio is skipped: {e}"),
+    }
+    kinds
+}
 
 /// What happened to a tenant, for a test to look at.
 #[derive(Default)]

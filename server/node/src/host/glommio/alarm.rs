@@ -2,9 +2,14 @@
 
 use futures_io::AsyncRead;
 use glommio::net::TcpStream;
+use glommio::timer::Timer;
 use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
+
+/// How often the ring is looked at while no descriptor is left to wait on.
+const BLIND: Duration = Duration::from_millis(1);
 
 /// Wakes a task when a descriptor becomes readable.
 ///
@@ -14,18 +19,19 @@ use std::task::{Context, Poll};
 pub(super) struct Alarm {
     eventfd: OwnedFd,
     polled: Option<TcpStream>,
+    blind: Option<Timer>,
 }
 
 impl Alarm {
     pub fn new(eventfd: OwnedFd) -> Alarm {
-        Alarm { eventfd, polled: None }
+        Alarm { eventfd, polled: None, blind: None }
     }
 
-    /// Ready when the eventfd is, or was since the last time, readable; also when no descriptor is left to wait on, for the
-    /// caller then looks at the ring at once.
+    /// Ready when the eventfd is, or was since the last time, readable. Where no descriptor is left to wait on, ready after a
+    /// millisecond, for the caller to look at the ring itself.
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.polled.is_none() {
-            let Ok(duplicate) = self.eventfd.try_clone() else { return Poll::Ready(()) };
+            let Ok(duplicate) = self.eventfd.try_clone() else { return self.wait_blind(cx) };
             // SAFETY: the duplicate is new and handed over; nothing that the stream does to it harms an eventfd.
             self.polled = Some(unsafe { TcpStream::from_raw_fd(duplicate.into_raw_fd()) });
         }
@@ -38,5 +44,14 @@ impl Alarm {
                 Poll::Ready(())
             }
         }
+    }
+
+    fn wait_blind(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let timer = self.blind.get_or_insert_with(|| Timer::new(BLIND));
+        let over = Pin::new(timer).poll(cx).map(drop);
+        if over.is_ready() {
+            self.blind = None;
+        }
+        over
     }
 }

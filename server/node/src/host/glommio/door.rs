@@ -51,6 +51,8 @@ impl Door {
     /// Nobody comes in any more.
     pub fn close(&self) {
         self.open.set(false);
+        // Refuses at once, also when the ring cannot give up the accept any more.
+        let _ = rustix::net::shutdown(&self.listener, Shutdown::Both);
         if let Some(ticket) = self.accepting.take() {
             self.host.core.ring.cancel(ticket);
         }
