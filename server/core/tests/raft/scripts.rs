@@ -1,11 +1,7 @@
 //! Raft by scripts: each `tests/scripts/*.txt` drives a few replicas by hand and holds what they said and did. Lines that
 //! begin with `> ` are commands, `#` comments; everything else is golden output. `RINGKV_REWRITE=1` writes it anew.
 
-#[path = "../common/mod.rs"]
-mod common;
-mod driver;
-mod show;
-
+use crate::driver;
 use std::path::PathBuf;
 
 #[test]

@@ -21,7 +21,7 @@
 //! | `wall 1 +5000` | 1's wall clock jumps, ms |
 //! | `status`, `log 1`, `time 1` | |
 
-use crate::common::Replica;
+use crate::replica::Replica;
 use crate::show;
 use bytes::Bytes;
 use ringkv_core::effects::{Effects, Outgoing};
