@@ -1,2 +1,153 @@
-//! Administration, demo and inspection of ringkv.
-fn main() {}
+//! `kvctl`: administration and demonstration of ringkv.
+
+mod calls;
+mod demo;
+mod status;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Talks to a ringkv cluster, or shows one at work.
+#[derive(Debug, Parser)]
+#[command(version, subcommand_required = true, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Starts nodes on loopback, loads and reads a text, kills the busiest leader in the middle of writes, checks that nothing
+    /// acknowledged was lost, and heals the cluster. Less than a minute.
+    Demo(demo::DemoArgs),
+    /// Prints the value of a key. Exit code 1 when it is absent.
+    Get {
+        #[command(flatten)]
+        cluster: ClusterArgs,
+        /// The key.
+        key: String,
+    },
+    /// Sets a key.
+    Put {
+        #[command(flatten)]
+        cluster: ClusterArgs,
+        /// The key.
+        key: String,
+        /// The value; `-` reads it from standard input.
+        value: String,
+    },
+    /// Removes a key.
+    #[command(visible_alias = "delete")]
+    Del {
+        #[command(flatten)]
+        cluster: ClusterArgs,
+        /// The key.
+        key: String,
+    },
+    /// Shows every store: its shards, who leads them, how far they are.
+    Status {
+        #[command(flatten)]
+        cluster: ClusterArgs,
+        /// Prints the stores' own JSON instead of a table.
+        #[arg(long)]
+        json: bool,
+        /// Shows every shard too.
+        #[arg(long)]
+        shards: bool,
+    },
+}
+
+/// Which cluster.
+#[derive(Debug, Clone, Args)]
+struct ClusterArgs {
+    /// Addresses of any nodes, separated by commas.
+    #[arg(long, required = true, value_delimiter = ',', value_name = "HOST:PORT")]
+    seeds: Vec<SocketAddr>,
+    /// The keyspace.
+    #[arg(long, default_value = "default")]
+    keyspace: String,
+    /// How long to try, ms.
+    #[arg(long, default_value_t = 5_000, value_name = "MS")]
+    timeout_ms: u64,
+}
+
+fn main() -> ExitCode {
+    tracing_subscriber::fmt().with_env_filter("error").with_writer(std::io::stderr).init();
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("kvctl: starting the runtime: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    match runtime.block_on(run(cli.command)) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("kvctl: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+async fn run(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Demo(args) => demo::run(args).await,
+        Command::Get { cluster, key } => calls::get(&cluster, key).await,
+        Command::Put { cluster, key, value } => calls::put(&cluster, key, value).await,
+        Command::Del { cluster, key } => calls::delete(&cluster, key).await,
+        Command::Status { cluster, json, shards } => status::show(&cluster, json, shards).await,
+    }
+}
+
+/// The folder of build output that holds this executable, for instance `target`; the system's temporary folder when nothing can
+/// be written there.
+fn build_folder() -> PathBuf {
+    let exe = std::env::current_exe().ok();
+    let folder = exe.as_deref().and_then(|exe| exe.parent()?.parent()).map(PathBuf::from);
+    folder.filter(|folder| tempfile_works(folder)).unwrap_or_else(std::env::temp_dir)
+}
+
+fn tempfile_works(folder: &std::path::Path) -> bool {
+    let probe = folder.join(format!(".kvctl-{}", std::process::id()));
+    let made = std::fs::File::create(&probe).is_ok();
+    made && std::fs::remove_file(&probe).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn parsed(line: &str) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(std::iter::once("kvctl").chain(line.split_whitespace()))
+    }
+
+    #[test]
+    fn arguments_are_checked() {
+        Cli::command().debug_assert();
+        for bad in [
+            "",
+            "get key",
+            "get --seeds nowhere key",
+            "put --seeds 127.0.0.1:1 key",
+            "demo --nodes 0",
+            "demo --nodes 99",
+            "demo --host windows",
+            "status",
+        ] {
+            assert!(parsed(bad).is_err(), "{bad}");
+        }
+        for good in [
+            "get --seeds 127.0.0.1:1,127.0.0.1:2 key",
+            "put --seeds 127.0.0.1:1 key -",
+            "delete --seeds 127.0.0.1:1 key",
+            "demo --nodes 5 --replicas 5 --keep --json -",
+        ] {
+            assert!(parsed(good).is_ok(), "{good}");
+        }
+    }
+}

@@ -42,8 +42,7 @@ impl Disk {
                     self.entries.push(entry.clone());
                 }
             }),
-            // A new beginning: what was there before is void (FORMAT.md §1.3).
-            Write::Floor { index, term } => (self.floor, self.entries) = ((*index, *term), Vec::new()),
+            Write::Floor { index, term } => self.raise_floor(*index, *term),
         }
     }
 
@@ -188,7 +187,6 @@ impl Replica {
     }
 
     /// Installs a snapshot of another replica's tree: durable at once; the floor goes to the log in order.
-    /// `None`: it is not needed.
     pub fn install(
         &mut self,
         now: Now,
@@ -197,7 +195,7 @@ impl Replica {
         config: (u64, Configuration),
     ) -> Option<Effects> {
         let (index, term, log_time_ms) = at;
-        if !self.raft.as_ref()?.needs_snapshot(index, term) {
+        if index <= self.applied.0 {
             return None;
         }
         self.disk.flushed = at;

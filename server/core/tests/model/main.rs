@@ -2,7 +2,11 @@
 //! are checked at every step, and that the group lives once the faults stop. The canaries are replicas that break one rule;
 //! the checks must catch them.
 
-use crate::world::{Break, World};
+#[path = "../common/mod.rs"]
+mod common;
+mod world;
+
+use world::{Break, World};
 
 const STEPS: usize = 1_200;
 
