@@ -12,7 +12,6 @@ pub mod gate;
 mod iter;
 pub mod manifest;
 mod memtable;
-pub mod sector;
 pub mod sst;
 pub mod tree;
 pub mod wal;

@@ -3,16 +3,17 @@
 mod current;
 pub mod record;
 mod recover;
+mod sector;
 
 pub use record::{Flushed, TreeRecord};
 
 use crate::disk::{Disk, DiskBuf, OpenMode};
 use crate::error::{DiskError, StorageError};
 use crate::gate::{Gate, Pass, Turn};
-use crate::sector::SECTOR_BYTES;
 use crate::sst::damaged;
 use current::Current;
 use ringkv_wire::ids::ShardId;
+use sector::SECTOR_BYTES;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;

@@ -33,6 +33,12 @@ impl fmt::Debug for TableId {
 }
 
 impl TableId {
+    /// What the table's filter knows a key by. The id is in it, so that nobody can choose keys that share a place in the
+    /// filter.
+    pub fn filter_hash(&self, key_hash: u64) -> u64 {
+        let [a, b, c, d, e, f, g, h, ..] = self.0;
+        key_hash ^ u64::from_le_bytes([a, b, c, d, e, f, g, h])
+    }
     /// Where the checksum of bytes at `offset` of this table starts.
     pub fn seed(&self, offset: u64) -> u32 {
         crc32c::crc32c_append(crc32c::crc32c(&self.0), &offset.to_le_bytes())

@@ -1,7 +1,7 @@
 //! What the manifest says of a tree, and an edit's bytes (FORMAT.md §3.2).
 
 use crate::disk::{ALIGN, DiskBuf};
-use crate::sector::{self, PAYLOAD_BYTES, SECTOR_BYTES};
+use crate::manifest::sector::{self, PAYLOAD_BYTES, SECTOR_BYTES};
 use crate::sst::TableId;
 use crate::sst::reader::TableRef;
 use bytes::Bytes;

@@ -3,7 +3,7 @@
 use crate::disk::ALIGN;
 use crate::error::StorageError;
 use crate::manifest::record::{self, EDIT_HEAD_BYTES, EDIT_MAGIC, EditHead, MANIFEST_VERSION, TreeRecord};
-use crate::sector::{self, SECTOR_BYTES, Sector};
+use crate::manifest::sector::{self, SECTOR_BYTES, Sector};
 use crate::sst::damaged;
 use ringkv_wire::ids::ShardId;
 use std::collections::BTreeMap;

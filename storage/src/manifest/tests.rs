@@ -97,7 +97,7 @@ fn a_newer_edit_is_refused_by_name() {
     payload.extend_from_slice(&[2, 0, 0, 0]);
     payload.resize(100, 7);
     let mut bytes = vec![0; FIRST];
-    crate::sector::pack(crc32c::crc32c(&[1; 16]), 1, 0, &payload, &mut bytes);
+    crate::manifest::sector::pack(crc32c::crc32c(&[1; 16]), 1, 0, &payload, &mut bytes);
     assert!(matches!(recovered(&bytes), Err(StorageError::Newer { got: 2, known: 1, .. })));
 }
 
@@ -111,7 +111,7 @@ fn strangers_with_right_checksums_are_damage_not_a_panic() {
             (payload[8], payload[16], payload[20], payload[24]) = (1, 8, 80, 1);
             payload[at..at + 4].copy_from_slice(&word.to_le_bytes());
             let mut bytes = vec![0; FIRST];
-            crate::sector::pack(crc32c::crc32c(&[1; 16]), 1, 0, &payload, &mut bytes);
+            crate::manifest::sector::pack(crc32c::crc32c(&[1; 16]), 1, 0, &payload, &mut bytes);
             if let Err(error) = recovered(&bytes) {
                 assert!(matches!(error, StorageError::Damaged { .. }), "{error}");
             }

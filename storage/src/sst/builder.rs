@@ -62,7 +62,7 @@ impl TableBuilder {
             self.block_first.1.extend_from_slice(key.1);
         }
         self.block.add(key, version, value);
-        self.filter.add(key_hash(key.0, key.1));
+        self.filter.add(self.id.filter_hash(key_hash(key.0, key.1)));
         self.properties.count(key, version, value);
         if self.block.bytes_with(&[], None) > self.block_target {
             self.close_block();

@@ -157,7 +157,9 @@ impl<D: Disk> Table<D> {
 
     /// The block that may hold `key`, whose hash is `hash`; none when the table surely has no such key.
     pub fn locate(&self, key: TreeKey<'_>, hash: u64) -> Option<BlockPlace> {
-        if !self.properties.covers(key) || self.filter().is_some_and(|filter| !filter.may_contain(hash)) {
+        if !self.properties.covers(key)
+            || self.filter().is_some_and(|filter| !filter.may_contain(self.place.id.filter_hash(hash)))
+        {
             return None;
         }
         self.index()?.find(key)

@@ -4,6 +4,8 @@ use crate::harness::{DIR, SHARD, at, options};
 use bytes::Bytes;
 use ringkv_storage::disk::Disk;
 use ringkv_storage::disk::plain::PlainDisk;
+use ringkv_storage::disk::uring::UringDisk;
+use ringkv_storage::disk::uring::ring::{Ring, RingOptions};
 use ringkv_storage::engine::Engine;
 use ringkv_wire::ids::KeyspaceId;
 use std::future::Future;
@@ -68,4 +70,15 @@ async fn life<D: Disk>(disk: D) {
 fn on_the_plain_disk() {
     let dir = tempfile::tempdir().unwrap();
     block_on(life(PlainDisk::open(dir.path()).unwrap()));
+}
+
+#[test]
+fn on_the_uring_disk() {
+    let ring = match Ring::new(RingOptions { submissions: 16, completions: 64 }) {
+        Ok(ring) => ring,
+        Err(error) => return eprintln!("skipped: {error}"),
+    };
+    let dir = tempfile::tempdir().unwrap();
+    ring.block_on(life(UringDisk::open(dir.path(), ring.clone()).unwrap())).unwrap();
+    ring.shutdown().unwrap();
 }

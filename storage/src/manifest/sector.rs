@@ -1,12 +1,13 @@
-//! Sectors that prove themselves, so that a torn write is told apart from rot (FORMAT.md §1.1, §3.2).
+//! Sectors that prove themselves, so that a torn write is told apart from rot (FORMAT.md §3.2). The log's are a little
+//! different: its batches are searched for, edits stand where the one before ends.
 
 use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 /// Bytes of a sector: a disk writes one whole or not at all.
-pub const SECTOR_BYTES: usize = size_of::<Layout>();
+pub(super) const SECTOR_BYTES: usize = size_of::<Layout>();
 /// Bytes of a sector that carry payload.
-pub const PAYLOAD_BYTES: usize = 496;
+pub(super) const PAYLOAD_BYTES: usize = 496;
 
 #[derive(Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
@@ -23,7 +24,7 @@ const _: () = assert!(std::mem::offset_of!(Layout, crc) == 508);
 
 /// What a sector is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sector<'s> {
+pub(super) enum Sector<'s> {
     /// Never written.
     Zero,
     /// Written, and just here.
@@ -44,7 +45,7 @@ pub enum Sector<'s> {
 
 /// Fills `out`, whole sectors from sector `index` of the file on, with `payload` and zeros behind it. `seed` is the
 /// checksum of the file's identity; `number` is not 0.
-pub fn pack(seed: u32, number: u64, index: u32, payload: &[u8], out: &mut [u8]) {
+pub(super) fn pack(seed: u32, number: u64, index: u32, payload: &[u8], out: &mut [u8]) {
     assert!(number > 0, "0 is a sector never written");
     assert!(out.len().is_multiple_of(SECTOR_BYTES), "whole sectors");
     assert!(payload.len() <= out.len() / SECTOR_BYTES * PAYLOAD_BYTES, "the payload fits");
@@ -60,7 +61,7 @@ pub fn pack(seed: u32, number: u64, index: u32, payload: &[u8], out: &mut [u8]) 
 }
 
 /// Tells what sector `index` of a file is, from its 512 bytes.
-pub fn classify(seed: u32, index: u32, bytes: &[u8]) -> Sector<'_> {
+pub(super) fn classify(seed: u32, index: u32, bytes: &[u8]) -> Sector<'_> {
     let Ok(layout) = Layout::ref_from_bytes(bytes) else { return Sector::Rotten { expected: 0, got: 0 } };
     let got = crc32c::crc32c_append(seed, &bytes[..SECTOR_BYTES - 4]);
     let expected = layout.crc.get();
