@@ -230,7 +230,10 @@ impl Session {
             }
             let shard = &mut self.shards[s];
             if !shard.gone {
-                shard.lane(matches!(item.body, Body::Write(_))).queue.push_front(item);
+                let queue = &mut shard.lane(matches!(item.body, Body::Write(_))).queue;
+                // A request's sequences increase (PROTOCOL.md §4): what was sent before stands first, in order.
+                let place = queue.partition_point(|i| (1..item.seq()).contains(&i.seq()));
+                queue.insert(place, item);
                 self.busy.insert(s);
                 continue;
             }

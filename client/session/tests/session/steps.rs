@@ -1,16 +1,12 @@
-//! The session step by step: what it sends after what it hears.
+//! Step by step: what the session sends after what it hears.
 
-mod world;
-
+use crate::world::*;
 use bytes::Bytes;
-use ringkv_session::{
-    Advice, Ask, Call, Cause, Completion, Error, Outcome, ReadLevel, Status, StoreId, Value, Written,
-};
+use ringkv_session::{Ask, Call, Cause, Completion, ReadLevel, Status, Value, Written};
 use ringkv_wire::entry::OpKind;
 use ringkv_wire::frame::Kind;
 use ringkv_wire::limits;
 use ringkv_wire::msg::client::ReadResult;
-use world::*;
 
 #[test]
 fn a_put_goes_to_the_leader_of_its_shard() {
@@ -203,143 +199,6 @@ fn silence_costs_the_connection_and_all_on_it_moves() {
 }
 
 #[test]
-fn a_write_whose_deadline_passes_is_unknown_once_sent() {
-    let mut w = World::ready();
-    let call = w.put("key", "10");
-    w.turn();
-    w.asked.clear();
-    w.pass(10_001);
-    let error = w.written(call).expect_err("nobody answered");
-    assert_eq!((error.outcome(), error.advice()), (Outcome::Unknown, Advice::Check));
-    let failure = error.failure().expect("what was last heard");
-    assert!(failure.attempts > 3, "{failure:?}");
-    assert_eq!(failure.shard, w.map.shard_of(KEYSPACE, b"key").map(|s| s.id));
-    // What is given up is never sent again, and the floor passes it.
-    w.asked.clear();
-    w.pass(3_000);
-    assert!(w.asked.is_empty());
-    w.put("key", "11");
-    w.pass(1_000);
-    let (_, ops) = w.ask().write();
-    assert_eq!((ops.floor, ops.ops[0].seq, ops.ops.len()), (2, 2, 1));
-}
-
-#[test]
-fn a_write_that_was_only_refused_is_not_applied() {
-    let mut w = World::ready();
-    let call = w.put("key", "10");
-    for _ in 0..2_000 {
-        w.turn();
-        while let Some(asked) = w.asked.pop_front() {
-            w.refuse(&asked, Status::Busy, None);
-        }
-        w.pass(10);
-    }
-    let error = w.written(call).expect_err("refused throughout");
-    assert_eq!((error.outcome(), error.advice()), (Outcome::NotApplied, Advice::Retry));
-    assert_eq!(error.failure().map(|f| f.cause), Some(Cause::Answered(Status::Busy)));
-    assert!(error.failure().is_some_and(|f| f.attempts < 300), "{error}");
-}
-
-#[test]
-fn a_write_with_no_store_to_reach_is_not_applied() {
-    let mut w = World::ready();
-    let replicas = w.replicas("key");
-    w.down.extend(replicas);
-    let open: Vec<_> = w.open.keys().copied().collect();
-    open.into_iter().for_each(|c| w.cut(c));
-    let call = w.put("key", "10");
-    w.pass(10_001);
-    let error = w.written(call).expect_err("nobody there");
-    assert_eq!(error.outcome(), Outcome::NotApplied);
-    assert_eq!(error.failure().map(|f| (f.attempts, f.cause)), Some((0, Cause::NotSent)));
-}
-
-#[test]
-fn a_new_expiry_only_when_every_attempt_was_refused() {
-    let mut w = World::ready();
-    let call = w.put("key", "10");
-    w.turn();
-    let asked = w.ask();
-    w.now.wall_ms += 500_000;
-    w.answer_write(&asked, &[Status::ExpiryWindow]);
-    w.turn();
-    let asked = w.ask();
-    let op = asked.write().1.ops[0].clone();
-    assert_eq!((op.seq, op.expiry_ms), (1, w.now.wall_ms + 60_000), "the same sequence, by the log time of the reply");
-    // Now one attempt stays undecided.
-    w.cut(asked.conn);
-    w.turn();
-    w.pass(200);
-    let asked = w.ask();
-    assert_eq!(asked.write().1.ops[0], op);
-    w.answer_write(&asked, &[Status::ExpiryWindow]);
-    w.turn();
-    let error = w.written(call).expect_err("nobody can tell");
-    assert_eq!(error.outcome(), Outcome::Unknown);
-}
-
-#[test]
-fn a_refusal_after_an_undecided_attempt_is_unknown() {
-    for status in [Status::BelowFloor, Status::TooLarge, Status::Malformed] {
-        let mut w = World::ready();
-        let call = w.put("key", "10");
-        w.turn();
-        let asked = w.ask();
-        w.answer_write(&asked, &[Status::Unknown]);
-        w.turn();
-        w.pass(200);
-        let asked = w.ask();
-        w.answer_write(&asked, &[status]);
-        w.turn();
-        assert_eq!(w.written(call).map_err(|e| e.outcome()), Err(Outcome::Unknown), "{status:?}");
-    }
-    let mut w = World::ready();
-    let call = w.put("key", "10");
-    w.turn();
-    let asked = w.ask();
-    w.answer_write(&asked, &[Status::TooLarge]);
-    w.turn();
-    let error = w.written(call).expect_err("refused");
-    assert_eq!((error.outcome(), error.advice()), (Outcome::NotApplied, Advice::Fix));
-}
-
-#[test]
-fn an_answer_gone_is_applied() {
-    let mut w = World::ready();
-    let call = w.put("key", "10");
-    w.turn();
-    let asked = w.ask();
-    w.answer_write(&asked, &[Status::AnswerGone]);
-    w.turn();
-    assert_eq!(w.written(call).map_err(|e| (e.outcome(), e.advice())), Err((Outcome::Applied, Advice::GoOn)));
-}
-
-#[test]
-fn limits_are_checked_before_anything_is_sent() {
-    let mut w = World::ready();
-    let long_key = Bytes::from(vec![0; limits::KEY_BYTES_MAX + 1]);
-    let long_value = Bytes::from(vec![0; limits::VALUE_BYTES_MAX + 1]);
-    let empty = w.get("");
-    let key = w.submit(Ask::Get { keyspace: KEYSPACE, key: long_key.clone() });
-    let value = w.submit(Ask::Put { keyspace: KEYSPACE, key: bytes("k"), value: long_value });
-    let nowhere = w.submit(Ask::Get { keyspace: ringkv_session::KeyspaceId(77), key: bytes("k") });
-    let pairs = vec![(bytes("ok"), bytes("1")), (long_key, bytes("2"))];
-    let many = w.submit(Ask::PutMany { keyspace: KEYSPACE, pairs });
-    w.turn();
-    assert_eq!(w.got(empty), Err(Error::KeySize { bytes: 0 }));
-    assert_eq!(w.got(key), Err(Error::KeySize { bytes: 65_536 }));
-    assert_eq!(w.written(value), Err(Error::ValueSize { bytes: (16 << 20) + 1 }));
-    assert!(matches!(w.got(nowhere), Err(Error::NoKeyspace(_))));
-    let sent: Vec<_> = std::mem::take(&mut w.asked).into_iter().filter(|a| a.kind != Kind::Map).collect();
-    assert_eq!(sent.len(), 1, "the one good key");
-    w.answer_write(&sent[0], &[Status::Ok]);
-    w.turn();
-    let Some(Completion::WrittenMany(results)) = w.done.remove(&many) else { panic!("not done") };
-    assert_eq!(results, [Ok(Written { version: 100 }), Err(Error::KeySize { bytes: 65_536 })]);
-}
-
-#[test]
 fn many_keys_come_back_in_their_order_each_with_its_own_result() {
     let mut w = World::ready();
     let keys: Vec<Bytes> = (0..3_000).map(|i| bytes(&format!("k{i}"))).collect();
@@ -398,97 +257,6 @@ fn a_big_put_many_is_cut_by_count_and_bytes() {
 }
 
 #[test]
-fn results_within_one_reply_differ() {
-    let mut w = World::ready();
-    let pairs = (0..3).map(|_| (bytes("key"), bytes("v"))).collect();
-    let call = w.submit(Ask::PutMany { keyspace: KEYSPACE, pairs });
-    w.turn();
-    let asked = w.ask();
-    w.answer_write(&asked, &[Status::Ok, Status::Busy, Status::TooLarge]);
-    w.turn();
-    w.pass(100);
-    let asked = w.ask();
-    let ops = asked.write().1;
-    assert_eq!((ops.ops.len(), ops.ops[0].seq, ops.floor), (1, 2, 2), "only the one that was refused for now");
-    w.answer_write(&asked, &[Status::Ok]);
-    w.turn();
-    let Some(Completion::WrittenMany(results)) = w.done.remove(&call) else { panic!("not done") };
-    assert!(results[0].is_ok() && results[1].is_ok());
-    assert!(matches!(&results[2], Err(Error::Refused(f)) if f.cause == Cause::Answered(Status::TooLarge)));
-}
-
-#[test]
-fn seeds_are_tried_until_one_gives_a_map() {
-    let mut w = World::new(|_| {});
-    w.down.extend([StoreId::new(1, 0), StoreId::new(2, 0)]);
-    w.mute.insert(StoreId::new(3, 0));
-    let call = w.get("key");
-    w.pass(3_000);
-    assert!(w.asked.is_empty());
-    w.down.clear();
-    w.pass(2_500);
-    let asked = w.ask();
-    w.refuse(&asked, Status::Starting, None);
-    w.pass(2_000);
-    let asked = w.ask();
-    w.maps_answered = true;
-    let map = w.submit(Ask::Map);
-    w.answer_map(&asked);
-    w.turn();
-    assert_eq!(w.done.remove(&map), Some(Completion::Map(Ok(w.map.clone().into()))));
-    assert_eq!(w.ask().read().keys.len(), 1);
-    w.pass(10_000);
-    assert!(w.got(call).is_err());
-
-    let mut w = World::new(|c| c.call_timeout_ms = 500);
-    w.mute.extend((1..=3).map(|n| StoreId::new(n, 0)));
-    let call = w.get("key");
-    w.pass(501);
-    let error = w.got(call).expect_err("no map");
-    assert_eq!(error.failure().map(|f| f.cause), Some(Cause::NoMap));
-}
-
-#[test]
-fn moved_or_a_newer_epoch_brings_a_newer_map() {
-    let mut w = World::ready();
-    w.maps_answered = false;
-    w.get("key");
-    w.turn();
-    let asked = w.ask();
-    w.refuse(&asked, Status::Moved, None);
-    w.pass(100);
-    let asked = w.asked.iter().position(|a| a.kind == Kind::Map).and_then(|at| w.asked.remove(at)).expect("a request");
-    w.map.epoch = 2;
-    for shard in &mut w.map.shards {
-        shard.generation.0 = 5;
-        shard.replicas.reverse();
-    }
-    w.answer_map(&asked);
-    w.pass(100);
-    assert_eq!(w.session.map().map(|m| m.epoch), Some(2));
-    w.asked.clear();
-    w.get("other");
-    w.turn();
-    let read = w.ask().read();
-    assert_eq!((read.header.generation.0, read.header.epoch), (5, 2));
-
-    // Another cluster's map is not taken.
-    let mut w = World::ready();
-    w.maps_answered = false;
-    w.map.epoch = 9;
-    w.get("key");
-    w.turn();
-    let asked = w.ask();
-    w.answer_read(&asked, &[ReadResult::Absent]);
-    w.pass(60);
-    let asked = w.ask();
-    assert_eq!(asked.kind, Kind::Map, "the reply carried a newer epoch");
-    w.map.cluster.0 = [9; 16];
-    w.answer_map(&asked);
-    assert_eq!(w.session.map().map(|m| m.epoch), Some(1));
-}
-
-#[test]
 fn nonsense_costs_the_connection_and_the_call_goes_on() {
     let nonsense: [fn(&mut World, &Asked); 5] = [
         |w, asked| w.session.received(w.now, asked.conn, b"this is not a frame, but it is long enough to be one"),
@@ -542,52 +310,6 @@ fn a_cancelled_call_is_not_sent_and_not_answered() {
     w.pass(20_000);
     assert!(w.done.is_empty());
     assert_eq!(w.asked.len(), 1, "and not sent again");
-}
-
-#[test]
-fn what_is_held_is_bounded() {
-    let mut w = World::new(|c| c.held_bytes_max = 1_000);
-    let (a, b) = (w.put("a", "small"), w.submit(put_large(1_000)));
-    w.turn();
-    assert!(matches!(w.written(b), Err(Error::Overloaded { limit: 1_000, .. })));
-    assert!(!w.done.contains_key(&a));
-    w.session.cancel(a);
-    let c = w.submit(put_large(500));
-    w.turn();
-    assert!(!w.done.contains_key(&c), "there is room again");
-}
-
-fn put_large(bytes: usize) -> Ask {
-    Ask::Put { keyspace: KEYSPACE, key: world::bytes("k"), value: Bytes::from(vec![0; bytes]) }
-}
-
-#[test]
-fn shutting_ends_every_call() {
-    let mut w = World::ready();
-    let sent = w.put("key", "10");
-    w.turn();
-    let (queued, read) = (w.put("key", "11"), w.get("key"));
-    w.session.shut();
-    w.turn();
-    assert_eq!(w.written(sent), Err(Error::Closed { outcome: Outcome::Unknown }));
-    assert_eq!(w.written(queued), Err(Error::Closed { outcome: Outcome::NotApplied }));
-    assert_eq!(w.got(read), Err(Error::Closed { outcome: Outcome::NotApplied }));
-}
-
-#[test]
-fn status_of_a_store() {
-    let mut w = World::ready();
-    let call = w.submit(Ask::Status { store: StoreId::new(2, 1) });
-    let nobody = w.submit(Ask::Status { store: StoreId::new(9, 0) });
-    w.turn();
-    let asked = w.ask();
-    assert_eq!((asked.store, asked.kind), (StoreId::new(2, 1), Kind::Status));
-    let mut body = Vec::new();
-    ringkv_wire::msg::node::encode_status_reply(&w.header(Status::Ok), "{\"ok\":1}", &mut body);
-    w.answer(&asked, Kind::StatusReply, &body);
-    w.turn();
-    assert_eq!(w.done.remove(&call), Some(Completion::Status(Ok("{\"ok\":1}".into()))));
-    assert!(matches!(w.done.remove(&nobody), Some(Completion::Status(Err(Error::Refused(_))))));
 }
 
 #[test]
