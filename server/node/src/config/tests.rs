@@ -111,3 +111,14 @@ fn refusals_say_what_is_wrong() {
         assert!(said.contains(says), "{args}: {said}");
     }
 }
+
+#[test]
+fn the_example_is_a_configuration() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/example.toml");
+    for (node, listen) in [(1, 7100), (2, 7200), (3, 7300)] {
+        let args = format!("--config {path} --node-id {node} --listen 127.0.0.1:{listen} --data-dir data/{node}");
+        let config = load(&args).unwrap();
+        let own = config.members.iter().find(|m| m.id == config.node).unwrap();
+        assert_eq!((own.address, own.stores.len()), (config.listen, 2));
+    }
+}

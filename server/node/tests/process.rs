@@ -1,0 +1,129 @@
+//! The kvnode process: how it starts, refuses, and ends.
+
+mod node;
+
+use node::{CLUSTER, Node, Place, greet};
+use ringkv_wire::hello::{ANY_STORE, Answer};
+use ringkv_wire::ids::StoreId;
+use std::net::TcpStream;
+use std::time::Duration;
+
+#[test]
+fn sigterm_ends_it_with_0_and_it_says_in_one_line_what_it_found() {
+    let place = Place::new(2);
+    let node = Node::start(&place, &["--host", "plain"]);
+    let (code, log) = node.terminate();
+    assert_eq!(code, 0, "{log}");
+    let lines: Vec<&str> = log.lines().filter(|line| line.contains("io_uring")).collect();
+    assert_eq!(lines.len(), 1, "{log}");
+    for word in ["host plain", "O_DIRECT", "locked memory", "2 stores", "pinned"] {
+        assert!(lines[0].contains(word), "{word}: {}", lines[0]);
+    }
+}
+
+#[test]
+fn it_ends_with_its_standard_input() {
+    let place = Place::new(1);
+    let mut node = Node::start(&place, &["--exit-with-stdin"]);
+    node.close_stdin();
+    let (code, log) = node.wait();
+    assert_eq!(code, 0, "{log}");
+}
+
+#[test]
+fn it_restarts_with_half_and_with_twice_the_cores() {
+    let place = Place::new(2);
+    for cores in ["2", "1", "4", "2"] {
+        let node = Node::start(&place, &["--cores", cores]);
+        for store in 0..2 {
+            let (_socket, answer) = greet(place.store(store), StoreId::new(1, store)).unwrap();
+            assert_eq!((answer.answer, answer.from), (Answer::Welcome, StoreId::new(1, store)), "{cores} cores");
+        }
+        let (code, log) = node.terminate();
+        assert_eq!(code, 0, "{log}");
+    }
+    let identity = std::fs::read_to_string(place.data().join("identity")).unwrap();
+    assert!(identity.contains("made = true"), "{identity}");
+}
+
+#[test]
+fn the_common_port_leads_to_every_store() {
+    let place = Place::new(2);
+    let node = Node::start(&place, &["--cores", "1"]);
+    for store in [0, 1] {
+        let (_socket, answer) = greet(place.common(), StoreId::new(1, store)).unwrap();
+        assert_eq!((answer.answer, answer.from), (Answer::Welcome, StoreId::new(1, store)));
+    }
+    let (_socket, answer) = greet(place.common(), StoreId::new(0, ANY_STORE)).unwrap();
+    assert_eq!(answer.answer, Answer::Welcome);
+    node.terminate();
+}
+
+#[test]
+fn two_processes_do_not_share_a_directory() {
+    let place = Place::new(1);
+    let node = Node::start(&place, &[]);
+    let (code, log) = Node::spawn(&place.elsewhere(), &[]).wait();
+    assert_eq!(code, 3, "{log}");
+    assert!(log.contains("another process"), "{log}");
+    node.terminate();
+}
+
+#[test]
+fn a_foreign_or_newer_directory_is_refused() {
+    let place = Place::new(1);
+    Node::start(&place, &[]).terminate();
+    let other = ["--cluster", "ffffffffffffffffffffffffffffffff", "--member"];
+    let member = format!("1@{}", place.common());
+    let (code, log) = Node::spawn_plain(&place, &[other[0], other[1], other[2], &member]).wait();
+    assert_eq!(code, 3, "{log}");
+    assert!(log.contains(CLUSTER) && log.contains("belongs to"), "{log}");
+    let identity = place.data().join("identity");
+    let text = std::fs::read_to_string(&identity).unwrap().replace("version = 1", "version = 2");
+    std::fs::write(&identity, text).unwrap();
+    let (code, log) = Node::spawn(&place, &[]).wait();
+    assert_eq!(code, 3, "{log}");
+    assert!(log.contains("newer"), "{log}");
+}
+
+#[test]
+fn bad_settings_and_taken_ports_are_refused() {
+    let place = Place::new(1);
+    let (code, log) = Node::spawn(&place, &["--cores", "none"]).wait();
+    assert_eq!(code, 2, "{log}");
+    let (code, log) = Node::spawn_plain(&place, &["--listen", "0.0.0.0:7000"]).wait();
+    assert_eq!(code, 2, "{log}");
+    assert!(log.contains("--insecure"), "{log}");
+    let taken = std::net::TcpListener::bind(place.store(0)).unwrap();
+    let (code, log) = Node::spawn(&place, &[]).wait();
+    assert_eq!(code, 1, "{log}");
+    assert!(log.contains(&taken.local_addr().unwrap().to_string()), "{log}");
+}
+
+#[test]
+fn running_out_of_descriptors_is_survived() {
+    let place = Place::new(1);
+    let node = Node::start_with_files(&place, 64);
+    let crowd: Vec<TcpStream> = (0..150).map_while(|_| TcpStream::connect(place.store(0)).ok()).collect();
+    std::thread::sleep(Duration::from_millis(300));
+    let before = node.cpu_ticks();
+    std::thread::sleep(Duration::from_millis(700));
+    // 100 ticks a second: a spinning accept would have used about 70.
+    let used = node.cpu_ticks() - before;
+    assert!(used < 35, "{used} ticks");
+    drop(crowd);
+    // The connections without hello go at the latest after 2 s; then there is room again.
+    let mut welcome = false;
+    for _ in 0..100 {
+        match greet(place.store(0), StoreId::new(1, 0)) {
+            Some((_, answer)) if answer.answer == Answer::Welcome => {
+                welcome = true;
+                break;
+            }
+            _ => std::thread::sleep(Duration::from_millis(100)),
+        }
+    }
+    assert!(welcome);
+    let (code, log) = node.terminate();
+    assert_eq!(code, 0, "{log}");
+}
