@@ -74,7 +74,8 @@ impl Raft {
         let mut log = log::Log::new(floor, restored.log_time_ms);
         let mut configs = VecDeque::from([restored.config]);
         for entry in restored.entries.into_iter().take_while(|_| sound) {
-            if let Some(config) = input::configuration(&entry) {
+            let newer = configs.back().is_none_or(|last| entry.index > last.0);
+            if let Some(config) = input::configuration(&entry).filter(|_| newer) {
                 configs.push_back((entry.index, config));
             }
             log.push(entry);
@@ -135,7 +136,7 @@ impl Raft {
             Input::Reclaimed { index } => self.on_reclaimed(index),
             Input::SnapshotDone { to, index } => self.on_snapshot_done(to, index, out),
             Input::Installed { index, term, log_time_ms, config } => {
-                self.on_installed((index, term), log_time_ms, config);
+                self.on_installed((index, term), log_time_ms, config, out);
             }
             Input::Transfer { to } => self.on_transfer(to, out),
             Input::Retire => self.retire(out),
@@ -170,7 +171,7 @@ impl Raft {
             return;
         }
         let config = &self.active().1;
-        let (voting, member) = (quorum::votes(config, from), quorum::members(config).contains(&from));
+        let (voting, member) = (quorum::votes(config, from), quorum::is_member(config, from));
         let i_vote = quorum::votes(config, self.me);
         match body {
             PeerBody::PreVote { last_index, last_term, transfer } if voting && i_vote => {
@@ -267,6 +268,12 @@ impl Raft {
     /// The term of the entry at `index`, from the floor to the last entry.
     pub fn term_at(&self, index: u64) -> Option<u64> {
         self.log.term_at(index)
+    }
+
+    /// Whether a snapshot at (`index`, `term`) brings anything: not when the log holds that entry. To be asked right before
+    /// the tree is replaced; when false, it must not be: entries that follow in the log may have been acknowledged.
+    pub fn needs_snapshot(&self, index: u64, term: u64) -> bool {
+        index > self.commit && self.log.term_at(index) != Some(term)
     }
 
     /// Index and term behind which the log begins.

@@ -10,7 +10,7 @@ use ringkv_wire::msg::peer::PeerBody;
 /// The lease ([`super::rounds::LEASE_NS`]) is shorter by what clocks may drift.
 pub(super) const ELECTION_NS: u64 = 150 * MS;
 /// Elections are never scaled beyond this base timeout.
-const ELECTION_NS_MAX: u64 = 5_000 * MS;
+const ELECTION_NS_MAX: u64 = 1_000 * MS;
 /// A tick that comes later than this found this core asleep: it has probably missed the leader, not the leader it.
 const LATE_NS: u64 = 50 * MS;
 

@@ -134,26 +134,36 @@ impl Raft {
         self.log.trim(self.commit.min(self.tickets.durable_index()));
     }
 
-    pub(super) fn on_installed(&mut self, at: (u64, u64), log_time_ms: u64, config: (u64, Configuration)) {
+    pub(super) fn on_installed(
+        &mut self,
+        at: (u64, u64),
+        log_time_ms: u64,
+        config: (u64, Configuration),
+        out: &mut Effects,
+    ) {
         let (index, term) = at;
-        if index <= self.commit || self.role == Role::Leader {
+        if index <= self.commit {
             return;
         }
-        if self.log.term_at(index) == Some(term) {
-            // What follows on it may have been acknowledged and stays (Raft §7).
-            self.log.reclaim(index);
-            self.configs.retain(|later| later.0 > index);
-        } else {
-            self.log = Log::new(at, log_time_ms);
-            self.tickets.truncated(index);
-            self.configs.clear();
+        if self.role == Role::Leader {
+            // A leader that lacks what is committed is one of an older term, soon to be deposed.
+            self.follow(self.term, None, out);
         }
-        self.configs.push_front(config);
+        // The log on disk begins anew behind the snapshot. What follows on its last entry may have been acknowledged: it is
+        // kept (Raft §7) and written again. Anything else contradicts what is committed.
+        let follows = self.log.term_at(index) == Some(term);
+        let kept = if follows { self.log.slice(index + 1, usize::MAX) } else { Vec::new() };
+        self.log = Log::new(at, log_time_ms);
+        self.tickets.truncated(index);
         self.tickets.installed(index);
+        self.configs = std::collections::VecDeque::from([config]);
         self.commit = index;
-        self.uncommitted = self.log.bytes_behind(index);
+        self.uncommitted = 0;
         if term > self.term {
             (self.term, self.vote) = (term, None);
+        }
+        for entry in kept {
+            self.push_entry(entry, out);
         }
     }
 

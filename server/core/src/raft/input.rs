@@ -29,7 +29,8 @@ pub struct Restored {
     pub applied: u64,
     /// Log time at `applied`, ms.
     pub log_time_ms: u64,
-    /// The log, from floor + 1 without gaps.
+    /// The log, from floor + 1 without gaps. Where the tree is ahead of the log (a crash between installing a snapshot and
+    /// logging its floor), the floor is the tree's index, and entries are given only if the log holds that very entry.
     pub entries: Vec<Entry>,
 }
 
@@ -82,14 +83,16 @@ pub enum Input {
         /// The new floor.
         index: u64,
     },
-    /// A snapshot for this follower came to an end: installed up to `index`, or failed (0).
+    /// A snapshot for this follower came to an end: installed up to `index`, or failed (0). Without one, the follower is asked
+    /// again after 10 s whether it still needs it; [`crate::effects::Effects::snapshot`] may then name it once more.
     SnapshotDone {
         /// The follower.
         to: StoreId,
         /// Installed up to here.
         index: u64,
     },
-    /// This replica's tree was replaced by a snapshot.
+    /// This replica's tree was replaced by a snapshot that [`crate::raft::Raft::needs_snapshot`] asked for, durably. In the
+    /// same turn, before this step's effects, the log is told to begin behind it and to forget all older entries.
     Installed {
         /// Everything up to here is in the tree.
         index: u64,

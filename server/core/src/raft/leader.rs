@@ -185,6 +185,7 @@ impl Raft {
         // It counts as sent only once it is answered.
         peer.next = next;
         peer.paused = true;
+        peer.moved_ns = self.now.boot_ns;
     }
 
     /// Appends within one turn share a message: what follows on the newest one joins it while it is still in the effects.

@@ -36,6 +36,7 @@ impl LogTime {
     /// A voter's wall clock came with a heartbeat answer of this term.
     pub fn answer(&mut self, from: StoreId, wall_ms: u64, now: Now) {
         self.answers.insert(from, Now { boot_ns: now.boot_ns, wall_ms });
+        self.stamped_ns = 0;
     }
 
     /// What the leader `me` would stamp now.

@@ -21,6 +21,11 @@ pub(super) fn voters(config: &Configuration) -> Vec<StoreId> {
     stores
 }
 
+/// Whether `store` votes or learns.
+pub(super) fn is_member(config: &Configuration, store: StoreId) -> bool {
+    votes(config, store) || config.learners.iter().any(|replica| replica.store == store)
+}
+
 /// Voters and learners, each once, in order.
 pub(super) fn members(config: &Configuration) -> Vec<StoreId> {
     let mut stores = voters(config);

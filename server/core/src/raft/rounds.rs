@@ -137,6 +137,8 @@ impl Raft {
         self.with_peer(from, |raft, peer| {
             let (now, last) = (raft.now.boot_ns, raft.log.last_index());
             match peer.state {
+                // The probe may still be on its way to the disk over there.
+                PeerState::Probe if now < peer.moved_ns.saturating_add(HEARTBEAT_NS) => {}
                 PeerState::Probe => {
                     peer.paused = false;
                     raft.feed(from, peer, peer.next > last && peer.matched < last, out);

@@ -162,7 +162,7 @@ impl<H: Host> Store<H> {
         if replica.installing {
             return;
         }
-        if replica.applied >= index {
+        if !replica.raft.needs_snapshot(index, index_term) {
             let body = SnapshotBody::Installed { index: replica.applied };
             self.send_ship(from, &SnapshotMessage { shard, generation, snapshot, body });
             return;
@@ -253,7 +253,8 @@ impl<H: Host> Store<H> {
             return;
         }
         let Some(incoming) = self.ships.incoming.remove(&shard) else { return };
-        if replica.applied >= incoming.at.index {
+        // The log may have caught up meanwhile: what follows may be acknowledged, and installing would void it.
+        if !replica.raft.needs_snapshot(incoming.at.index, incoming.at.term) {
             let (generation, body) = (replica.generation, SnapshotBody::Installed { index: replica.applied });
             let snapshot = incoming.snapshot;
             self.send_ship(incoming.from, &SnapshotMessage { shard, generation, snapshot, body });

@@ -42,7 +42,8 @@ impl Disk {
                     self.entries.push(entry.clone());
                 }
             }),
-            Write::Floor { index, term } => self.raise_floor(*index, *term),
+            // A new beginning: what was there before is void (FORMAT.md §1.3).
+            Write::Floor { index, term } => (self.floor, self.entries) = ((*index, *term), Vec::new()),
         }
     }
 
@@ -187,6 +188,7 @@ impl Replica {
     }
 
     /// Installs a snapshot of another replica's tree: durable at once; the floor goes to the log in order.
+    /// `None`: it is not needed.
     pub fn install(
         &mut self,
         now: Now,
@@ -195,7 +197,7 @@ impl Replica {
         config: (u64, Configuration),
     ) -> Option<Effects> {
         let (index, term, log_time_ms) = at;
-        if index <= self.applied.0 {
+        if !self.raft.as_ref()?.needs_snapshot(index, term) {
             return None;
         }
         self.disk.flushed = at;

@@ -2,11 +2,7 @@
 //! are checked at every step, and that the group lives once the faults stop. The canaries are replicas that break one rule;
 //! the checks must catch them.
 
-#[path = "../common/mod.rs"]
-mod common;
-mod world;
-
-use world::{Break, World};
+use crate::world::{Break, World};
 
 const STEPS: usize = 1_200;
 

@@ -1,6 +1,6 @@
 //! The world of the model: clocks, network, disks, faults, and what must always hold.
 
-use crate::common::Replica;
+use crate::replica::Replica;
 use bytes::Bytes;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
