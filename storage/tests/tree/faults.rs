@@ -397,3 +397,14 @@ fn without_room_in_the_cache_it_works() {
     assert!(block_on(tree.get(KeyspaceId(1), b"k")).unwrap().is_some());
     assert_eq!((tree.get_now(KeyspaceId(1), b"k"), engine.stats().cache_bytes), (Lookup::Disk, 0));
 }
+
+#[test]
+fn absent_keys_need_no_block() {
+    let mut replica = filled(3);
+    replica.reopen(replica.disk.alive()).unwrap();
+    assert_eq!(replica.engine.stats().tables_without_filter, 0);
+    // Inside the range of every table's keys, and in none.
+    let absent = (0..=u8::MAX).flat_map(|n| [[20, 100, n], [30, 100, n]]);
+    let read = absent.filter(|key| replica.tree.get_now(KeyspaceId(1), key) == Lookup::Disk).count();
+    assert!(read < 30, "{read} of 512 absent keys would read a block in one of 3 tables");
+}
