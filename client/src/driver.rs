@@ -38,6 +38,7 @@ pub(crate) fn start(config: SessionConfig) -> (Calls, impl Future<Output = ()> +
         sockets: BTreeMap::new(),
         waiting: BTreeMap::new(),
         actions: Actions::default(),
+        look_ns: 0,
     };
     (Calls(calls), driver.run())
 }
@@ -50,6 +51,8 @@ struct Driver {
     sockets: BTreeMap<ConnKey, Socket>,
     waiting: BTreeMap<CallId, oneshot::Sender<Completion>>,
     actions: Actions,
+    /// When abandoned calls are looked for next, ns.
+    look_ns: u64,
 }
 
 impl Driver {
@@ -126,6 +129,23 @@ impl Driver {
             }
         }
         self.actions = actions;
+        self.forget_abandoned();
+    }
+
+    /// Calls whose future was dropped are not tried again. Nothing tells when one is, so they are looked for once a second.
+    fn forget_abandoned(&mut self) {
+        let now_ns = clock::now().boot_ns;
+        if now_ns < self.look_ns {
+            return;
+        }
+        self.look_ns = now_ns + 1_000_000_000;
+        let session = &mut self.session;
+        self.waiting.retain(|&call, done| {
+            if done.is_closed() {
+                session.cancel(call);
+            }
+            !done.is_closed()
+        });
     }
 
     fn send(&mut self, key: ConnKey, bytes: Bytes) {

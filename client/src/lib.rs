@@ -20,8 +20,8 @@
 //! an attempt has no answer.
 //!
 //! # Deadlines
-//! A call takes at most 10 s ([`Builder::call_timeout`], [`CallOptions::timeout`]). Dropping a call's future does not take
-//! back a write.
+//! A call takes at most 10 s ([`Builder::call_timeout`], [`CallOptions::timeout`]). Dropping a call's future stops
+//! its retries, but does not take back a write that was sent.
 //!
 //! # Without async
 //! [`blocking::Client`] has the same calls and types, and its own thread.

@@ -179,7 +179,10 @@ impl Session {
         let epoch = self.map.current.as_ref().map_or(0, |m| m.epoch);
         self.map.want(heard.header.epoch > epoch);
         let shard = &mut self.shards[s];
-        shard.clock.hear(heard.header.log_time_ms, now);
+        // Only a leader knows: a follower's log time is that of its last entry, which may be long past.
+        if !matches!(heard.header.status, Status::NotLeader | Status::Moved) {
+            shard.clock.hear(heard.header.log_time_ms, now);
+        }
         if heard.header.status == Status::Ok {
             (shard.failures, shard.redirects) = (0, 0);
             shard.target = heard.from.unwrap_or(shard.target);
