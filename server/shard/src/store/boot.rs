@@ -14,7 +14,7 @@ use ringkv_storage::error::StorageError;
 use ringkv_storage::tree::{Flushed, Tree};
 use ringkv_storage::wal::{HardState, Log, LogOptions, Record, Recovered, RecoveredShard, ReplicaState, ShardState};
 use ringkv_wire::entry::Entry;
-use ringkv_wire::ids::{Now, StoreId};
+use ringkv_wire::ids::{Now, ShardId, StoreId};
 use ringkv_wire::msg::config::Configuration;
 use ringkv_wire::ring::topology::ShardInfo;
 use std::cell::RefCell;
@@ -146,6 +146,7 @@ impl Begin<'_> {
             None => (fresh_state(self.info), Vec::new()),
         };
         let at = tree.flushed().unwrap_or_default();
+        check_reach(&state, &at)?;
         let ahead = tables_ahead(&state, &entries, &at);
         if ahead {
             // A snapshot was installed and the crash came before the floor was logged: the tables are the truth.
@@ -153,22 +154,14 @@ impl Begin<'_> {
             (state.floor_index, state.floor_term) = (at.index, at.term);
             (state.config_index, state.config) = (at.config_index, at.config.clone());
         }
-        if at.index > state.flushed_index {
-            state.flushed_index = at.index;
-        }
+        state.flushed_index = at.index;
         if fresh || ahead {
             records.push(Record::ShardState(state.clone()));
         }
         log.note_flushed(self.info.id, at.index);
         let sessions = load_sessions(&tree, self.session_bytes).await?;
-        let config = Configuration::decode(state.config.clone()).map_err(|e| StorageError::Damaged {
-            path: format!("log, shard {}", self.info.id),
-            offset: 0,
-            expected: "a configuration".into(),
-            got: e.to_string(),
-        })?;
-        let applied = at.index.max(state.floor_index);
-        let applied_term = if at.index >= state.floor_index { at.term } else { state.floor_term };
+        let config = Configuration::decode(state.config.clone())
+            .map_err(|e| damaged(state.shard, "a configuration", e.to_string()))?;
         let restored = Restored {
             me: self.me,
             shard: self.info.id,
@@ -178,7 +171,7 @@ impl Begin<'_> {
             floor_index: state.floor_index,
             floor_term: state.floor_term,
             config: (state.config_index, config),
-            applied,
+            applied: at.index,
             log_time_ms: at.log_time_ms,
             entries,
         };
@@ -189,8 +182,8 @@ impl Begin<'_> {
             raft: Raft::new(restored, now, random),
             tree,
             sessions,
-            applied,
-            applied_term,
+            applied: at.index,
+            applied_term: at.term,
             log_time_ms: at.log_time_ms,
             effects: Effects::default(),
             dirty: false,
@@ -205,6 +198,19 @@ impl Begin<'_> {
             ticked_ns: 0,
         })
     }
+}
+
+/// The tables must reach at least as far as the log says they do: what is behind its floor is nowhere else.
+fn check_reach(state: &ShardState, at: &Flushed) -> Result<(), StorageError> {
+    let least = state.floor_index.max(state.flushed_index);
+    if at.index >= least {
+        return Ok(());
+    }
+    Err(damaged(state.shard, &format!("tables up to index {least}"), format!("up to {}", at.index)))
+}
+
+fn damaged(shard: ShardId, expected: &str, got: String) -> StorageError {
+    StorageError::Damaged { path: format!("shard {shard}"), offset: 0, expected: expected.to_owned(), got }
 }
 
 /// Whether the tables reflect something that the log does not hold and does not reach.
@@ -236,10 +242,5 @@ fn fresh_state(info: &ShardInfo) -> ShardState {
 /// The session table that was sealed into the tree with its last flush.
 pub(super) async fn load_sessions<D: Disk>(tree: &Tree<D>, budget: usize) -> Result<Sessions, StorageError> {
     let Some(found) = tree.get(OWN_KEYSPACE, SESSIONS_KEY).await? else { return Ok(Sessions::new(budget)) };
-    Sessions::decode(&found.value, budget).map_err(|e| StorageError::Damaged {
-        path: "the tree's session table".into(),
-        offset: 0,
-        expected: "a session table".into(),
-        got: e.to_string(),
-    })
+    Sessions::decode(&found.value, budget).map_err(|e| damaged(tree.shard(), "a session table", e.to_string()))
 }

@@ -4,6 +4,7 @@ use super::{Done, Store};
 use crate::host::{ConnId, Host, NetEvent};
 use crate::replica::Asker;
 use bytes::Bytes;
+use ringkv_core::raft;
 use ringkv_storage::wal::Record;
 use ringkv_wire::frame::{self, Decoder, Kind, Message};
 use ringkv_wire::hello::{ANY_STORE, Answer, Hello, Role};
@@ -281,7 +282,10 @@ impl<H: Host> Store<H> {
             header.shard = replica.shard;
             header.generation = replica.generation;
             header.leader = replica.raft.leader();
-            header.log_time_ms = replica.raft.log_time_now(self.host.now());
+            // A follower does not know what the leader would stamp now.
+            if replica.raft.role() == raft::Role::Leader {
+                header.log_time_ms = replica.raft.log_time_now(self.host.now());
+            }
             header.index = replica.applied;
         }
         header
