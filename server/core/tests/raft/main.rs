@@ -2,6 +2,7 @@
 
 mod driver;
 mod hostile;
+mod installed;
 mod model;
 mod replica;
 mod scripts;
