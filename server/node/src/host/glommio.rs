@@ -50,8 +50,8 @@ const EXECUTOR_RINGS: usize = 3;
 /// How much of it there may be. The ring carries the data, so the executor needs little.
 const EXECUTOR_BYTES_MIN: usize = 64 << 10;
 const EXECUTOR_BYTES_MAX: usize = 1 << 20;
-/// How long other tasks of the executor may wait for its timers while the core is busy.
-const PREEMPT: Duration = Duration::from_millis(2);
+/// How long the executor's own timers and other threads' messages may wait while the core is busy.
+const PREEMPT: Duration = Duration::from_millis(100);
 
 /// What of a core's locked memory its executor gets.
 fn executor_bytes(budget_bytes: usize) -> usize {

@@ -14,8 +14,12 @@ use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-/// Turns between two that let the executor look at its own timers and at other threads' messages.
-const EXECUTOR_TURNS: u32 = 16;
+/// glommio's executor can go to sleep with tasks ready to run: whatever asks for preemption (its preemption timer, another
+/// thread's wake-up) between its look at the kernel and its first task makes it believe that there was nothing to do. It
+/// then sleeps until the next event. So there is always a next event: timers at these intervals, several, because the one
+/// that just fired may be the task that is overlooked.
+const GUARDS: u32 = 3;
+const GUARD_PERIOD: Duration = Duration::from_millis(150);
 
 /// What the stores of one core share.
 pub(super) struct Core {
@@ -119,14 +123,16 @@ impl Core {
 pub(super) async fn drive(core: Rc<Core>) -> Result<(), RingError> {
     let eventfd = core.ring.eventfd().map_err(RingError::Enter)?;
     let mut alarm = Alarm::new(eventfd);
+    for guard in 0..GUARDS {
+        glommio::spawn_local(guard_sleep(GUARD_PERIOD * guard / GUARDS, Rc::downgrade(&core))).detach();
+    }
     let executor = glommio::executor();
-    let (mut turns, mut idle_since) = (0u32, None);
+    let mut idle_since = None;
     while !core.ended.get() {
         let flushed = core.flush();
         let turn = core.ring.turn()?;
         let now_ns = clock::now().boot_ns;
         let woken = core.wake_due(now_ns);
-        turns = turns.wrapping_add(1);
         let busy = !turn.is_idle() || flushed > 0 || woken > 0;
         if busy {
             idle_since = None;
@@ -143,11 +149,15 @@ pub(super) async fn drive(core: Rc<Core>) -> Result<(), RingError> {
             // Idle, but those woken in this turn have not run yet.
             idle_since = idle_since.or(Some(now_ns));
         }
-        if turns.is_multiple_of(EXECUTOR_TURNS) {
-            executor.yield_task_queue_now().await;
-        } else {
-            executor.yield_now().await;
-        }
+        executor.yield_now().await;
     }
     core.ring.shutdown()
+}
+
+/// Keeps a timer in the executor while the core lives.
+async fn guard_sleep(delay: Duration, core: Weak<Core>) {
+    glommio::timer::sleep(delay).await;
+    while core.strong_count() > 0 {
+        glommio::timer::sleep(GUARD_PERIOD).await;
+    }
 }
