@@ -8,6 +8,7 @@ use crate::host::mailbox::Mailbox;
 use crate::plan::CorePlan;
 use ringkv_wire::hello::{ANY_STORE, Hello};
 use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::net::TcpListener;
 use std::time::Duration;
 use tokio::net::TcpStream;
@@ -98,10 +99,11 @@ impl Front {
         let mut interrupt = signal(SignalKind::interrupt()).map_err(start)?;
         let mut stdin = closed_stdin(self.exit_with_stdin);
 
-        let (mut open, mut left, mut last_error) = (0, stores, String::new());
+        let mut left: BTreeSet<u16> = (0..stores as u16).collect();
+        let (mut open, mut last_error) = (0, String::new());
         let mut stopping = false;
         let mut give_up = std::pin::pin!(tokio::time::sleep(Duration::MAX));
-        while left > 0 {
+        while !left.is_empty() {
             let reason = tokio::select! {
                 _ = terminate.recv() => "SIGTERM",
                 _ = interrupt.recv() => "SIGINT",
@@ -116,7 +118,7 @@ impl Front {
                 gone = ended.recv() => {
                     // A core that dies without a report takes the channel with it.
                     let Some(gone) = gone else { break };
-                    left -= 1;
+                    left.remove(&gone.store);
                     if let Err(e) = gone.result {
                         tracing::error!("store {} ended: {e}", gone.store);
                         last_error = e;
@@ -124,7 +126,7 @@ impl Front {
                     continue;
                 }
                 () = &mut give_up => {
-                    tracing::warn!("{left} stores did not end within {} s", DRAIN.as_secs());
+                    tracing::warn!("{} stores did not end within {} s", left.len(), DRAIN.as_secs());
                     break;
                 }
             };

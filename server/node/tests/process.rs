@@ -11,7 +11,7 @@ use std::time::Duration;
 #[test]
 fn sigterm_ends_it_with_0_and_it_says_in_one_line_what_it_found() {
     let place = Place::new(2);
-    let node = Node::start(&place, &["--host", "plain"]);
+    let node = Node::start(&place, &[]);
     let (code, log) = node.terminate();
     assert_eq!(code, 0, "{log}");
     let lines: Vec<&str> = log.lines().filter(|line| line.contains("io_uring")).collect();

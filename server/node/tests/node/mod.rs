@@ -82,7 +82,7 @@ impl Node {
 
     fn run(command: &mut Command, place: &Place, more: &[&str]) -> Node {
         command.arg("--data-dir").arg(place.data());
-        command.args(["--node-id", "1", "--pin", "none", "--spin-us", "0"]);
+        command.args(["--node-id", "1", "--pin", "none", "--spin-us", "0", "--host", "plain"]);
         if !more.contains(&"--listen") {
             command.arg("--listen").arg(place.common().to_string());
         }
