@@ -9,10 +9,11 @@ use crate::plan::CorePlan;
 use ringkv_wire::hello::{ANY_STORE, Hello};
 use std::cell::Cell;
 use std::collections::BTreeSet;
+use std::io;
 use std::net::TcpListener;
 use std::time::Duration;
 use tokio::net::TcpStream;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::LocalSet;
 
@@ -91,29 +92,32 @@ impl Front {
     ) -> Result<(), NodeError> {
         let start = |source| NodeError::Start { what: "the common port", source };
         let switch = self.switch();
-        let stores = switch.stores.len();
+        let mut left: BTreeSet<u16> = (0..switch.stores.len() as u16).collect();
+        let mut closed = left.clone();
         let common = tokio::net::TcpListener::from_std(self.common.try_clone().map_err(start)?).map_err(start)?;
         let silent_max = self.limits.silent_max;
         let door = tokio::task::spawn_local(door::keep(common, silent_max, move |s, h| switch.hand(s, h)));
-        let mut terminate = signal(SignalKind::terminate()).map_err(start)?;
-        let mut interrupt = signal(SignalKind::interrupt()).map_err(start)?;
-        let mut stdin = closed_stdin(self.exit_with_stdin);
+        let mut reasons = Reasons::listen(self.exit_with_stdin).map_err(start)?;
 
-        let mut left: BTreeSet<u16> = (0..stores as u16).collect();
-        let (mut open, mut last_error) = (0, String::new());
-        let mut stopping = false;
+        let (mut last_error, mut stopping) = (String::new(), false);
         let mut give_up = std::pin::pin!(tokio::time::sleep(Duration::MAX));
         while !left.is_empty() {
-            let reason = tokio::select! {
-                _ = terminate.recv() => "SIGTERM",
-                _ = interrupt.recv() => "SIGINT",
-                Some(()) = stdin.recv() => "standard input has ended",
-                Some(_) = opened.recv() => {
-                    open += 1;
-                    if open == stores {
+            tokio::select! {
+                reason = reasons.next() => {
+                    if stopping {
+                        tracing::warn!("{reason} again: ending at once");
+                        break;
+                    }
+                    tracing::info!("ending: {reason}");
+                    stopping = true;
+                    door.abort();
+                    self.mails.iter().for_each(|mail| mail.post(ToCore::Shutdown));
+                    give_up.as_mut().reset(tokio::time::Instant::now() + DRAIN);
+                }
+                Some(store) = opened.recv() => {
+                    if closed.remove(&store) && closed.is_empty() {
                         self.all_open();
                     }
-                    continue;
                 }
                 gone = ended.recv() => {
                     // A core that dies without a report takes the channel with it.
@@ -123,22 +127,12 @@ impl Front {
                         tracing::error!("store {} ended: {e}", gone.store);
                         last_error = e;
                     }
-                    continue;
                 }
                 () = &mut give_up => {
                     tracing::warn!("{} stores did not end within {} s", left.len(), DRAIN.as_secs());
                     break;
                 }
-            };
-            if stopping {
-                tracing::warn!("{reason} again: ending at once");
-                break;
             }
-            tracing::info!("ending: {reason}");
-            stopping = true;
-            door.abort();
-            self.mails.iter().for_each(|mail| mail.post(ToCore::Shutdown));
-            give_up.as_mut().reset(tokio::time::Instant::now() + DRAIN);
         }
         if stopping {
             tracing::info!("ended");
@@ -152,6 +146,32 @@ impl Front {
             Ok(()) => tracing::info!("all stores are open"),
             // The next start will find it not said, and take a missing log for a first boot, as it would have now.
             Err(e) => tracing::error!(error = %e, "cannot record in the identity that the stores were made"),
+        }
+    }
+}
+
+/// What asks a node to end.
+struct Reasons {
+    terminate: Signal,
+    interrupt: Signal,
+    stdin: UnboundedReceiver<()>,
+}
+
+impl Reasons {
+    fn listen(exit_with_stdin: bool) -> io::Result<Reasons> {
+        Ok(Reasons {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            stdin: closed_stdin(exit_with_stdin),
+        })
+    }
+
+    /// The next one. Cancelling it loses none.
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+            Some(()) = self.stdin.recv() => "standard input has ended",
         }
     }
 }
