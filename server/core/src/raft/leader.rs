@@ -85,7 +85,7 @@ impl Raft {
         }
         let bytes = ENTRY_HEADER_BYTES + body.len();
         let full = self.uncommitted > 0 && self.uncommitted + bytes > UNCOMMITTED_BYTES;
-        if full || body.len() > ENTRY_BODY_BYTES_MAX || !self.may_configure(kind, &body) {
+        if full || self.stalled() || body.len() > ENTRY_BODY_BYTES_MAX || !self.may_configure(kind, &body) {
             return out.refused.push((token, Refusal::Busy));
         }
         self.append_own(kind, body, body_crc, token, out);
