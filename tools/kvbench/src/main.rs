@@ -12,6 +12,7 @@ use clap::{Parser, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use kvbench::{Distribution, Kind, Phase, Recorder, Surroundings, Workload};
 use ringkv::Client;
+use tracing_subscriber::EnvFilter;
 
 /// Measures a ringkv cluster: phases of load, reads and mixed work, with latency percentiles.
 ///
@@ -104,7 +105,8 @@ fn condition(text: &str) -> Result<(String, String), String> {
 }
 
 fn main() -> ExitCode {
-    tracing_subscriber::fmt().with_env_filter("warn").with_writer(std::io::stderr).init();
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     match measure(&Args::parse()) {
         Ok(0) => ExitCode::SUCCESS,
         Ok(errors) => {

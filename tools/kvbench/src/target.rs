@@ -39,6 +39,7 @@ pub trait Target: Clone + Send + Sync + 'static {
 
 impl From<&Error> for Failure {
     fn from(error: &Error) -> Failure {
+        tracing::info!(%error, "a call failed");
         match error.outcome() {
             Outcome::NotApplied => Failure::NotApplied,
             Outcome::Applied => Failure::Applied,

@@ -65,7 +65,7 @@ fn root(tree: &Tree, path: &str) -> Option<(String, bool)> {
 fn candidates(path: &str, declared: &Declared) -> Vec<String> {
     let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
     if let Some(own) = &declared.override_path {
-        return vec![join(folder, own)];
+        return vec![resolved(folder, own)];
     }
     let stem = name.trim_end_matches(".rs");
     let is_root = matches!(stem, "lib" | "main" | "mod" | "build")
@@ -76,6 +76,19 @@ fn candidates(path: &str, declared: &Declared) -> Vec<String> {
 
 fn join(folder: &str, name: &str) -> String {
     if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") }
+}
+
+/// `own` seen from `folder`, with its `..` taken.
+fn resolved(folder: &str, own: &str) -> String {
+    let mut parts: Vec<&str> = folder.split('/').collect();
+    for part in own.split('/') {
+        match part {
+            ".." => drop(parts.pop()),
+            "." => {}
+            part => parts.push(part),
+        }
+    }
+    parts.join("/")
 }
 
 /// The `mod name;` declarations of a file, those inside `mod name { .. }` blocks too.
@@ -157,11 +170,23 @@ mod tests {
             ("a/src/dead.rs", "mod b;"),
             ("a/tests/all.rs", "mod common;"),
             ("a/tests/common/mod.rs", ""),
+            ("a/tests/big/main.rs", "#[path = \"../odd/mod.rs\"]\nmod odd;\nmod near;"),
+            ("a/tests/big/near.rs", ""),
+            ("a/tests/odd/mod.rs", ""),
         ]);
         let reached = reached(&tree);
         let test_only: Vec<&str> = reached.iter().filter(|(_, test)| **test).map(|(path, _)| path.as_str()).collect();
-        assert_eq!(test_only, ["a/src/t.rs", "a/src/t/deeper.rs", "a/tests/all.rs", "a/tests/common/mod.rs"]);
+        let expected = [
+            "a/src/t.rs",
+            "a/src/t/deeper.rs",
+            "a/tests/all.rs",
+            "a/tests/big/main.rs",
+            "a/tests/big/near.rs",
+            "a/tests/common/mod.rs",
+            "a/tests/odd/mod.rs",
+        ];
+        assert_eq!(test_only, expected);
         assert!(!reached.contains_key("a/src/dead.rs"));
-        assert_eq!(reached.len(), 9);
+        assert_eq!(reached.len(), 12);
     }
 }

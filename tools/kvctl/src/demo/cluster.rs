@@ -153,7 +153,6 @@ impl Cluster {
         let mut unwell = Vec::new();
         for node in &mut self.nodes {
             if let Some(child) = &mut node.child {
-                drop(child.stdin.take());
                 terminate(child);
             }
         }
