@@ -43,13 +43,13 @@ pub async fn put(args: &ClusterArgs, key: String, value: String) -> anyhow::Resu
         _ => value.into_bytes(),
     };
     let written = connect(args).await?.put(key, value).await?;
-    println!("written, version {}", written.version);
+    crate::say(format_args!("written, version {}", written.version));
     Ok(ExitCode::SUCCESS)
 }
 
 /// Removes a key.
 pub async fn delete(args: &ClusterArgs, key: String) -> anyhow::Result<ExitCode> {
     let written = connect(args).await?.delete(key).await?;
-    println!("gone, version {}", written.version);
+    crate::say(format_args!("gone, version {}", written.version));
     Ok(ExitCode::SUCCESS)
 }

@@ -86,21 +86,21 @@ pub async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
             return Err(error);
         }
     };
+    if !args.keep {
+        summary.ended_badly = cluster.stop();
+    }
+    summary.seconds = story.seconds();
+    story.line(&format!("\n{}\n", summary.last_words()));
     if args.keep {
         story.line(&kept(&cluster));
         cluster.release();
+    } else if summary.is_well() {
+        let _what_cannot_be_removed_stays = fs::remove_dir_all(&dir);
     } else {
-        summary.ended_badly = cluster.stop();
-        if summary.is_well() {
-            let _what_cannot_be_removed_stays = fs::remove_dir_all(&dir);
-        } else {
-            story.line(&format!("\n  The data and logs of the nodes are in {}", dir.display()));
-        }
+        story.line(&format!("  The data and logs of the nodes are in {}\n", dir.display()));
     }
-    story.line(&format!("\n{}\n", summary.last_words(story.seconds())));
-    summary.seconds = story.seconds();
     match args.json.as_deref() {
-        Some(path) if path == Path::new("-") => println!("{}", serde_json::to_string_pretty(&summary)?),
+        Some(path) if path == Path::new("-") => crate::say(serde_json::to_string_pretty(&summary)?),
         Some(path) => {
             let text = serde_json::to_string_pretty(&summary)? + "\n";
             fs::write(path, text).with_context(|| format!("writing {}", path.display()))?;
@@ -144,7 +144,7 @@ fn kept(cluster: &Cluster) -> String {
     let exe = std::env::current_exe().map_or_else(|_| "kvctl".to_owned(), |exe| exe.display().to_string());
     let first = seeds.first().cloned().unwrap_or_default();
     format!(
-        "\n  The nodes keep running, their data and logs are in {}. Try:\n\n    \
+        "  The nodes keep running, their data and logs are in {}. Try:\n\n    \
          {exe} status --seeds {}\n    \
          {exe} get --seeds {first} line/0001\n    \
          {exe} put --seeds {first} greeting hello\n    \

@@ -105,15 +105,21 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
     }
 }
 
+/// Prints a line on standard output. A reader that has gone away (`kvctl status | head`) is no error: nobody wants the rest.
+fn say(line: impl std::fmt::Display) {
+    use std::io::Write;
+    let _nobody_reads = writeln!(std::io::stdout(), "{line}");
+}
+
 /// The folder of build output that holds this executable, for instance `target`; the system's temporary folder when nothing can
 /// be written there.
 fn build_folder() -> PathBuf {
     let exe = std::env::current_exe().ok();
     let folder = exe.as_deref().and_then(|exe| exe.parent()?.parent()).map(PathBuf::from);
-    folder.filter(|folder| tempfile_works(folder)).unwrap_or_else(std::env::temp_dir)
+    folder.filter(|folder| takes_files(folder)).unwrap_or_else(std::env::temp_dir)
 }
 
-fn tempfile_works(folder: &std::path::Path) -> bool {
+fn takes_files(folder: &std::path::Path) -> bool {
     let probe = folder.join(format!(".kvctl-{}", std::process::id()));
     let made = std::fs::File::create(&probe).is_ok();
     made && std::fs::remove_file(&probe).is_ok()

@@ -100,11 +100,11 @@ pub async fn show(args: &ClusterArgs, json: bool, every_shard: bool) -> anyhow::
     let well = answers.iter().all(|(_, answer)| answer.as_ref().is_ok_and(|status| status.failed.is_none()));
     if json {
         let well: Vec<&StoreStatus> = answers.iter().filter_map(|(_, answer)| answer.as_ref().ok()).collect();
-        println!("{}", serde_json::to_string_pretty(&well)?);
+        crate::say(serde_json::to_string_pretty(&well)?);
     } else {
-        println!("{}", stores_table(&answers));
+        crate::say(stores_table(&answers));
         if every_shard {
-            println!("\n{}", shards_table(&answers));
+            crate::say(format_args!("\n{}", shards_table(&answers)));
         }
     }
     Ok(if well { ExitCode::SUCCESS } else { ExitCode::from(1) })

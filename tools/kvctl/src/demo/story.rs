@@ -40,14 +40,13 @@ impl Story {
     /// More about the step before.
     pub fn more(&self, text: &str) {
         for line in text.lines() {
-            self.line(&format!("      {line}"));
+            self.line(format!("      {line}").trim_end());
         }
     }
 
     /// A line as it is.
     pub fn line(&self, text: &str) {
-        let text = text.trim_end();
-        self.spinner.suspend(|| if self.to_stderr { eprintln!("{text}") } else { println!("{text}") });
+        self.spinner.suspend(|| if self.to_stderr { eprintln!("{text}") } else { crate::say(text) });
     }
 
     /// Seconds since the beginning.

@@ -88,7 +88,8 @@ impl Summary {
     }
 
     /// The last word.
-    pub fn last_words(&self, seconds: f64) -> String {
+    pub fn last_words(&self) -> String {
+        let seconds = self.seconds;
         if self.is_well() {
             let acknowledged = kvbench::thousands(self.acknowledged as f64);
             return format!("  {acknowledged} keys acknowledged, none lost. {seconds:.1} s in all.");
@@ -125,7 +126,7 @@ mod tests {
     #[test]
     fn only_a_flawless_run_is_well() {
         assert!(well().is_well());
-        assert!(well().last_words(1.0).contains("1,234 keys acknowledged, none lost"));
+        assert!(well().last_words().contains("1,234 keys acknowledged, none lost"));
         let flaws = [
             Summary { lost: 1, ..well() },
             Summary { input_wrong: 1, ..well() },
@@ -138,7 +139,7 @@ mod tests {
         ];
         for flaw in flaws {
             assert!(!flaw.is_well(), "{flaw:?}");
-            assert!(flaw.last_words(1.0).contains("went wrong"), "{flaw:?}");
+            assert!(flaw.last_words().contains("went wrong"), "{flaw:?}");
         }
     }
 
