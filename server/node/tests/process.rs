@@ -2,7 +2,7 @@
 
 mod node;
 
-use node::{CLUSTER, Node, Place, greet};
+use node::{CLUSTER, HOSTS, Node, Place, greet};
 use ringkv_wire::hello::{ANY_STORE, Answer};
 use ringkv_wire::ids::StoreId;
 use std::net::TcpStream;
@@ -23,18 +23,21 @@ fn sigterm_ends_it_with_0_and_it_says_in_one_line_what_it_found() {
 
 #[test]
 fn it_ends_with_its_standard_input() {
-    let place = Place::new(1);
-    let mut node = Node::start(&place, &["--exit-with-stdin"]);
-    node.close_stdin();
-    let (code, log) = node.wait();
-    assert_eq!(code, 0, "{log}");
+    for host in HOSTS {
+        let place = Place::new(1);
+        let mut node = Node::start(&place, &["--exit-with-stdin", "--host", host]);
+        node.close_stdin();
+        let (code, log) = node.wait();
+        assert_eq!(code, 0, "{log}");
+    }
 }
 
 #[test]
 fn it_restarts_with_half_and_with_twice_the_cores() {
     let place = Place::new(2);
-    for cores in ["2", "1", "4", "2"] {
-        let node = Node::start(&place, &["--cores", cores]);
+    // A data directory made by one host is served by the other.
+    for (cores, host) in [("2", HOSTS[0]), ("1", HOSTS[1]), ("4", HOSTS[1]), ("2", HOSTS[0]), ("1", HOSTS[0])] {
+        let node = Node::start(&place, &["--cores", cores, "--host", host]);
         for store in 0..2 {
             let (_socket, answer) = greet(place.store(store), StoreId::new(1, store)).unwrap();
             assert_eq!((answer.answer, answer.from), (Answer::Welcome, StoreId::new(1, store)), "{cores} cores");
@@ -48,15 +51,20 @@ fn it_restarts_with_half_and_with_twice_the_cores() {
 
 #[test]
 fn the_common_port_leads_to_every_store() {
-    let place = Place::new(2);
-    let node = Node::start(&place, &["--cores", "1"]);
-    for store in [0, 1] {
-        let (_socket, answer) = greet(place.common(), StoreId::new(1, store)).unwrap();
-        assert_eq!((answer.answer, answer.from), (Answer::Welcome, StoreId::new(1, store)));
+    for host in HOSTS {
+        let place = Place::new(2);
+        let node = Node::start(&place, &["--cores", "1", "--host", host]);
+        for store in [0, 1] {
+            let (_socket, answer) = greet(place.common(), StoreId::new(1, store)).unwrap();
+            assert_eq!((answer.answer, answer.from), (Answer::Welcome, StoreId::new(1, store)));
+        }
+        let (_socket, answer) = greet(place.common(), StoreId::new(0, ANY_STORE)).unwrap();
+        assert_eq!(answer.answer, Answer::Welcome);
+        let (_socket, answer) = greet(place.common(), StoreId::new(1, 9)).unwrap();
+        assert_eq!(answer.answer, Answer::WrongStore);
+        let (code, log) = node.terminate();
+        assert_eq!(code, 0, "{log}");
     }
-    let (_socket, answer) = greet(place.common(), StoreId::new(0, ANY_STORE)).unwrap();
-    assert_eq!(answer.answer, Answer::Welcome);
-    node.terminate();
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Real nodes on loopback, and a client of bare frames that hides nothing.
 
+#![expect(clippy::unwrap_used, reason = "only tests stand here: what fails is their failure")]
+
 use bytes::Bytes;
 use ringkv_wire::entry::{OpKind, Operation, Operations};
 use ringkv_wire::frame::{self, Decoder, Kind, Message};

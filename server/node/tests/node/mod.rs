@@ -11,6 +11,9 @@ use std::process::{Child, Command, Stdio};
 use std::rc::Rc;
 use std::time::Duration;
 
+/// Both hosts, where io_uring is allowed; else the plain one twice.
+pub const HOSTS: [&str; 2] = ["plain", "auto"];
+
 pub const CLUSTER: &str = "000102030405060708090a0b0c0d0e0f";
 
 /// A data directory and a free block of ports.
@@ -82,7 +85,10 @@ impl Node {
 
     fn run(command: &mut Command, place: &Place, more: &[&str]) -> Node {
         command.arg("--data-dir").arg(place.data());
-        command.args(["--node-id", "1", "--pin", "none", "--spin-us", "0", "--host", "plain"]);
+        command.args(["--node-id", "1", "--pin", "none", "--spin-us", "0"]);
+        if !more.contains(&"--host") {
+            command.args(["--host", "plain"]);
+        }
         if !more.contains(&"--listen") {
             command.arg("--listen").arg(place.common().to_string());
         }
