@@ -34,6 +34,9 @@ const MAINTAIN_NS: u64 = 5_000_000;
 /// How often leaderships are moved towards their preferred stores, ns.
 const BALANCE_NS: u64 = 500_000_000;
 
+/// No delay counts for more: a process that was stopped for seconds is not on a slow core.
+const DELAY_MAX_NS: u64 = 300_000_000;
+
 type DiskOf<H> = <H as Host>::Disk;
 
 /// Something a job has finished.
@@ -176,6 +179,7 @@ impl<H: Host> Store<H> {
     fn note_delay(&mut self, now: Now) {
         let late = now.boot_ns.saturating_sub(self.wanted_turn_ns.max(self.last_turn_ns));
         self.last_turn_ns = now.boot_ns;
+        let late = late.min(DELAY_MAX_NS);
         if late > self.delay_ns {
             self.set_delay(late);
         }

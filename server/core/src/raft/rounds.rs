@@ -23,7 +23,8 @@ const LOST_NS: u64 = 60 * MS;
 impl Raft {
     /// Sends the next round. Not while the log's disk hangs: then someone else shall lead.
     pub(super) fn start_round(&mut self, out: &mut Effects) {
-        self.lead.heartbeat_due_ns = self.now.boot_ns.saturating_add(HEARTBEAT_NS);
+        // On a grid common to all groups of a store, so that they beat in one turn and share messages.
+        self.lead.heartbeat_due_ns = (self.now.boot_ns / HEARTBEAT_NS + 1) * HEARTBEAT_NS;
         if self.stalled() {
             return;
         }
