@@ -2,14 +2,21 @@
 
 mod stand;
 
-use kvnode::host::core::{Limits, ToCore};
+use kvnode::host::core::{Limits, Seated, Tenant, ToCore};
+use ringkv_shard::host::Host;
+use ringkv_storage::disk::{Disk, DiskBuf, OpenMode};
 use ringkv_wire::frame::Kind;
 use ringkv_wire::hello::{Answer, Hello, Role};
 use ringkv_wire::limits::MESSAGE_BYTES_MAX;
-use stand::{Client, Core, hello, kinds, wait_until};
+use stand::{Client, Core, Seen, hello, kinds, wait_until};
+use std::cell::Cell;
+use std::future::poll_fn;
 use std::io::Write;
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::Poll;
 use std::time::Duration;
 
 #[test]
@@ -23,6 +30,71 @@ fn frames_are_answered_small_and_large() {
             client.echo(3, &vec![5; 300 << 10]);
             client.echo(4, &vec![6; MESSAGE_BYTES_MAX]);
         }
+    }
+}
+
+/// Uses its disk, then waits for nothing but the time, and counts how often that came.
+#[derive(Clone, Default)]
+struct Sleeper(Arc<Seen>);
+
+impl Tenant for Sleeper {
+    fn seat<H: Host>(&self, host: H, store: u16) -> Seated {
+        let (seen, ended) = (self.0.clone(), Rc::new(Cell::new(false)));
+        let (stop, waker) = (ended.clone(), host.clone());
+        let run = async move {
+            let disk = host.disk();
+            let file = disk.open(&format!("file-{store}"), OpenMode::Create).await.map_err(|e| e.to_string())?;
+            disk.allocate(&file, 1 << 20).await.map_err(|e| e.to_string())?;
+            for _ in 0..20 {
+                // Busy with itself, while the host may fall asleep; then waits, and nothing but the time comes.
+                for _ in 0..100 {
+                    once_more().await;
+                }
+                host.wait(host.now().boot_ns + 1_000_000).await;
+            }
+            while !ended.get() {
+                host.wait(host.now().boot_ns + 2_000_000).await;
+                seen.opened.fetch_add(1, Ordering::SeqCst);
+                // A job that ends without any other event, at the disk's time.
+                let (file, after) = (file.clone(), host.clone());
+                let commit = async move { after.disk().commit(&file, 4096, DiskBuf::zeroed(4096)).await.0 };
+                let (seen, waker) = (seen.clone(), host.clone());
+                host.spawn(async move {
+                    commit.await.unwrap();
+                    seen.closed.fetch_add(1, Ordering::SeqCst);
+                    waker.wake();
+                });
+            }
+            Ok(())
+        };
+        let stop = move || {
+            stop.set(true);
+            waker.wake();
+        };
+        Seated { run: Box::pin(run), stop: Box::new(stop) }
+    }
+}
+
+/// Lets others run.
+async fn once_more() {
+    let mut again = true;
+    poll_fn(|cx| {
+        if std::mem::take(&mut again) {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        Poll::Ready(())
+    })
+    .await;
+}
+
+#[test]
+fn a_store_without_visitors_wakes_at_its_times_and_with_its_jobs() {
+    for kind in kinds() {
+        let sleeper = Sleeper::default();
+        let core = Core::with(kind, 2, Limits::default(), sleeper.0.clone(), sleeper);
+        wait_until(|| core.seen.opened.load(Ordering::SeqCst) > 200);
+        core.wait_closed(200);
     }
 }
 

@@ -136,6 +136,12 @@ pub struct Core {
 
 impl Core {
     pub fn start(kind: HostKind, stores: u16, limits: Limits) -> Core {
+        let echo = Echo::default();
+        Core::with(kind, stores, limits, echo.0.clone(), echo)
+    }
+
+    /// A core with other tenants, which note what they do in `seen`.
+    pub fn with<T: Tenant>(kind: HostKind, stores: u16, limits: Limits, seen: Arc<Seen>, tenant: T) -> Core {
         let dir = tempfile::tempdir().unwrap();
         let mut listeners = Vec::new();
         let mut addresses = Vec::new();
@@ -156,10 +162,8 @@ impl Core {
             limits,
             ring_bytes: 1 << 20,
         };
-        let echo = Echo::default();
-        let seen = echo.0.clone();
         let (report, ended) = tokio::sync::mpsc::unbounded_channel();
-        let thread = host::start(kind, core, echo, report).unwrap();
+        let thread = host::start(kind, core, tenant, report).unwrap();
         Core { seen, addresses, mail, thread: Some(thread), _dir: dir, _ended: ended }
     }
 

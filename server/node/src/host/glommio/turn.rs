@@ -29,8 +29,9 @@ pub(super) struct Core {
     stores: RefCell<Vec<Weak<Inner>>>,
     /// Connections with bytes to send, in the order of their first.
     dirty: RefCell<Vec<Rc<Conn>>>,
-    /// The driver, asleep.
+    /// The driver, asleep, and whether it is to wake.
     driver: Cell<Option<Waker>>,
+    nudged: Cell<bool>,
     /// When it will wake by itself; 0 while it is awake.
     asleep_until_ns: Cell<u64>,
     ended: Cell<bool>,
@@ -45,6 +46,7 @@ impl Core {
             stores: RefCell::default(),
             dirty: RefCell::default(),
             driver: Cell::new(None),
+            nudged: Cell::new(false),
             asleep_until_ns: Cell::new(0),
             ended: Cell::new(false),
             spin_ns: spin.as_nanos() as u64,
@@ -76,6 +78,7 @@ impl Core {
 
     fn nudge(&self) {
         if let Some(driver) = self.driver.take() {
+            self.nudged.set(true);
             driver.wake();
         }
     }
@@ -103,11 +106,14 @@ impl Core {
         let until_ns = self.earliest_ns();
         let left = until_ns.saturating_sub(clock::now().boot_ns);
         let mut timer = (until_ns != u64::MAX).then(|| Timer::new(Duration::from_nanos(left)));
+        if self.ended.get() || !self.dirty.borrow().is_empty() {
+            return;
+        }
         self.asleep_until_ns.set(until_ns);
+        self.nudged.set(false);
         poll_fn(|cx: &mut Context<'_>| {
             self.driver.set(Some(cx.waker().clone()));
-            let ready = self.ended.get()
-                || !self.dirty.borrow().is_empty()
+            let ready = self.nudged.get()
                 || self.ring.poll_pushed(cx).is_ready()
                 || alarm.poll(cx).is_ready()
                 || timer.as_mut().is_some_and(|timer| Pin::new(timer).poll(cx).is_ready());
