@@ -68,6 +68,34 @@ fn the_common_port_leads_to_every_store() {
 }
 
 #[test]
+fn a_node_learns_the_members_from_a_seed() {
+    let (first, second) = (Place::new(1), Place::new(1));
+    let members = [format!("1@{}", first.common()), format!("2@{}", second.common())];
+    let mut args = vec!["--node-id", "1", "--cluster", CLUSTER, "--replicas", "2"];
+    members.iter().for_each(|member| args.extend(["--member", member]));
+    let one = Node::spawn_as(&first, &args);
+    let seed = first.common().to_string();
+    let two = Node::spawn_as(&second, &["--node-id", "2", "--seeds", &seed]);
+    let mut answer = None;
+    for _ in 0..400 {
+        answer = greet(second.store(0), StoreId::new(2, 0)).map(|(_, hello)| hello);
+        if answer.is_some() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let answer = answer.unwrap();
+    assert_eq!((answer.from, answer.cluster.to_string()), (StoreId::new(2, 0), CLUSTER.to_owned()));
+    // A node that is not among them is not served.
+    let third = Place::new(1);
+    let (code, log) = Node::spawn_as(&third, &["--node-id", "3", "--seeds", &seed]).wait();
+    assert_eq!(code, 2, "{log}");
+    assert!(log.contains("not among"), "{log}");
+    assert_eq!(two.terminate().0, 0);
+    assert_eq!(one.terminate().0, 0);
+}
+
+#[test]
 fn two_processes_do_not_share_a_directory() {
     let place = Place::new(1);
     let node = Node::start(&place, &[]);

@@ -72,7 +72,15 @@ impl Node {
 
     /// Without a member list.
     pub fn spawn_plain(place: &Place, more: &[&str]) -> Node {
-        Node::run(&mut Command::new(env!("CARGO_BIN_EXE_kvnode")), place, more)
+        Node::run(Command::new(env!("CARGO_BIN_EXE_kvnode")), place, more)
+    }
+
+    /// Another node, as it is told.
+    pub fn spawn_as(place: &Place, args: &[&str]) -> Node {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kvnode"));
+        command.args(["--listen", &place.common().to_string()]).arg("--data-dir").arg(place.data());
+        command.args(args).args(["--host", "plain", "--pin", "none", "--spin-us", "0"]);
+        Node::start_process(command, place)
     }
 
     /// With a limit of open files.
@@ -80,10 +88,10 @@ impl Node {
         let mut shell = Command::new("sh");
         shell.args(["-c", &format!("ulimit -n {files}; exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_kvnode")]);
         let member = format!("1@{}/{}", place.common(), place.stores);
-        Node::run(&mut shell, place, &["--cluster", CLUSTER, "--member", &member]).ready(place)
+        Node::run(shell, place, &["--cluster", CLUSTER, "--member", &member]).ready(place)
     }
 
-    fn run(command: &mut Command, place: &Place, more: &[&str]) -> Node {
+    fn run(mut command: Command, place: &Place, more: &[&str]) -> Node {
         command.arg("--data-dir").arg(place.data());
         command.args(["--node-id", "1", "--pin", "none", "--spin-us", "0"]);
         if !more.contains(&"--host") {
@@ -92,7 +100,12 @@ impl Node {
         if !more.contains(&"--listen") {
             command.arg("--listen").arg(place.common().to_string());
         }
-        command.args(more).env_remove("RUST_LOG").env("NO_COLOR", "1");
+        command.args(more);
+        Node::start_process(command, place)
+    }
+
+    fn start_process(mut command: Command, place: &Place) -> Node {
+        command.env_remove("RUST_LOG").env("NO_COLOR", "1");
         let log = place.dir.path().join(format!("log-{}", place.port));
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(std::fs::File::create(&log).unwrap());
         Node { child: command.spawn().unwrap(), log }
@@ -120,11 +133,13 @@ impl Node {
         drop(self.child.stdin.take());
     }
 
-    /// Sends SIGTERM; gives exit code and log.
+    /// Sends SIGTERM; gives exit code and log. All its stores must end by themselves.
     pub fn terminate(self) -> (i32, String) {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-        self.wait()
+        let (code, log) = self.wait();
+        assert!(!log.contains("did not end"), "{log}");
+        (code, log)
     }
 
     /// Waits for its end; gives exit code (-1: a signal) and log.
