@@ -11,10 +11,31 @@ use std::collections::BTreeMap;
 
 use crate::host::ConnId;
 
-/// The key of the session table in the tree's own keyspace.
+/// The key under which the tree's own keyspace says how many pieces the session table has; its pieces follow as
+/// `sessions/` and their number.
 pub(crate) const SESSIONS_KEY: &[u8] = b"sessions";
+/// A piece is one record: well below the longest value.
+const SESSIONS_PIECE_BYTES: usize = 4 << 20;
 /// The tree's own keyspace.
 pub(crate) const OWN_KEYSPACE: KeyspaceId = KeyspaceId(0);
+
+/// The key of one piece of the session table.
+pub(crate) fn sessions_piece_key(piece: u32) -> Bytes {
+    Bytes::from(format!("sessions/{piece:08}"))
+}
+
+/// The session table as records to be sealed into the tree.
+pub(crate) fn seal_sessions(sessions: &Sessions) -> Vec<(KeyspaceId, Bytes, Bytes)> {
+    let bytes = Bytes::from(sessions.encode());
+    let pieces = bytes.len().div_ceil(SESSIONS_PIECE_BYTES);
+    let count = Bytes::copy_from_slice(&(pieces as u32).to_le_bytes());
+    let mut sealed = vec![(OWN_KEYSPACE, Bytes::from_static(SESSIONS_KEY), count)];
+    for piece in 0..pieces {
+        let (from, to) = (piece * SESSIONS_PIECE_BYTES, bytes.len().min((piece + 1) * SESSIONS_PIECE_BYTES));
+        sealed.push((OWN_KEYSPACE, sessions_piece_key(piece as u32), bytes.slice(from..to)));
+    }
+    sealed
+}
 
 /// Where an answer goes.
 #[derive(Clone, Copy, Debug)]
@@ -49,8 +70,10 @@ pub(crate) struct Replica<D: Disk> {
     pub effects: Effects,
     /// In the list of replicas to look at in this turn.
     pub dirty: bool,
-    /// Proposals that wait to be applied, by token.
-    pub writes: BTreeMap<u64, Asker>,
+    /// Proposals that wait to be applied, by token, each with its number of operations.
+    pub writes: BTreeMap<u64, (Asker, usize)>,
+    /// Operations of these proposals: they will grow the session table.
+    pub writes_ops: usize,
     /// Reads of this turn: by lease when there is one, and by a round always.
     pub reads_new: [Vec<PendingRead>; 2],
     /// Reads that wait for their grant, by token.
@@ -59,6 +82,10 @@ pub(crate) struct Replica<D: Disk> {
     pub reads_granted: Vec<(u64, Vec<PendingRead>)>,
     /// A flush runs or waits.
     pub flushing: bool,
+    /// No flush before this, boot ns: the last one failed.
+    pub flush_from_ns: u64,
+    /// No merge before this, boot ns: the last one failed.
+    pub merge_from_ns: u64,
     /// A merge runs.
     pub merging: bool,
     /// A snapshot is being installed: the group's steps wait.
@@ -70,6 +97,13 @@ pub(crate) struct Replica<D: Disk> {
 }
 
 impl<D: Disk> Replica<D> {
+    /// Takes a proposal that is answered now.
+    pub fn take_write(&mut self, token: u64) -> Option<Asker> {
+        let (asker, ops) = self.writes.remove(&token)?;
+        self.writes_ops -= ops;
+        Some(asker)
+    }
+
     /// What a flush now would reflect.
     pub fn flush_point(&self) -> Flushed {
         let (config_index, config) = self.raft.config();

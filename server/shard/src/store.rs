@@ -16,13 +16,14 @@ mod writes;
 
 use crate::config::{Control, StoreConfig, StoreError, StoreView};
 use crate::host::{Host, NetEvent};
-use crate::replica::Replica;
+use crate::replica::{Asker, Replica};
 use bytes::Bytes;
 use ringkv_core::raft::{Input, Role};
 use ringkv_storage::engine::Engine;
 use ringkv_storage::error::StorageError;
 use ringkv_storage::wal::Log;
 use ringkv_wire::ids::{Incarnation, Now, ShardId, StoreId};
+use ringkv_wire::msg::client::StatusHeader;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
@@ -30,7 +31,7 @@ use std::rc::Rc;
 /// How long a stopping store waits for its leaderships to be taken over, ns.
 const HANDOVER_NS: u64 = 1_000_000_000;
 /// How often the log is looked after, ns.
-const MAINTAIN_NS: u64 = 5_000_000;
+const MAINTAIN_NS: u64 = 10_000_000;
 /// How often leaderships are moved towards their preferred stores, ns.
 const BALANCE_NS: u64 = 500_000_000;
 
@@ -42,7 +43,7 @@ type DiskOf<H> = <H as Host>::Disk;
 /// Something a job has finished.
 enum Done {
     Committed { number: u64, result: Result<(), StorageError> },
-    Answer { conn: crate::host::ConnId, bytes: Vec<u8> },
+    Answer { asker: Asker, header: StatusHeader, bytes: Vec<u8> },
     Fetched { shard: ShardId, to: StoreId, entries: Vec<ringkv_wire::entry::Entry> },
     Flushed { shard: ShardId, index: u64, result: Result<(), StorageError> },
     Merged { shard: ShardId, result: Result<(), StorageError> },
@@ -98,6 +99,8 @@ struct Store<H: Host> {
     next_token: u64,
     disk_reads: usize,
     maintaining: bool,
+    /// The log has no room for what is not yet proposed.
+    disk_full: bool,
     next_maintain_ns: u64,
     next_balance_ns: u64,
     /// The log failed: nothing is served until the store is opened again.
@@ -159,13 +162,14 @@ impl<H: Host> Store<H> {
     /// When the next turn is due although nothing happened, boot ns.
     fn until_ns(&mut self) -> u64 {
         let now = self.host.now().boot_ns;
-        let ticks = self.replicas.iter().filter(|_| self.admitted).map(|r| r.raft.next_deadline_ns()).min();
+        let ticking = self.replicas.iter().filter(|r| self.admitted && self.ticks(r));
+        let ticks = ticking.map(|r| r.raft.next_deadline_ns()).min();
+        let care = if self.failed.is_some() { u64::MAX } else { self.next_maintain_ns.min(self.next_balance_ns) };
         let until = [
             ticks.unwrap_or(u64::MAX),
             self.links.next_ns(),
             self.ships.next_ns(),
-            self.next_maintain_ns,
-            self.next_balance_ns,
+            care,
             self.stop_by_ns.unwrap_or(u64::MAX),
         ];
         let until = until.into_iter().min().unwrap_or(now).max(now);
@@ -197,17 +201,14 @@ impl<H: Host> Store<H> {
             let Some(done) = self.mailbox.queue.borrow_mut().pop_front() else { return };
             match done {
                 Done::Committed { number, result } => self.committed(now, number, result),
-                Done::Answer { conn, bytes } => {
-                    self.disk_reads -= 1;
-                    self.conns.answer(conn, &bytes);
-                }
+                Done::Answer { asker, header, bytes } => self.answer_from_disk(asker, header, &bytes),
                 Done::Fetched { shard, to, entries } => {
                     if let Some(slot) = self.slot(shard) {
                         self.step(slot, now, Input::Fetched { to, entries });
                     }
                 }
-                Done::Flushed { shard, index, result } => self.flushed(shard, index, result),
-                Done::Merged { shard, result } => self.merged(shard, result),
+                Done::Flushed { shard, index, result } => self.flushed(now, shard, index, result),
+                Done::Merged { shard, result } => self.merged(now, shard, result),
                 Done::Maintained { result } => self.maintained(now, result),
                 Done::PeerKnown { conn, store, result } => self.peer_known(conn, store, result),
                 Done::Admitted { result } => self.admission_recorded(now, result),
@@ -224,10 +225,16 @@ impl<H: Host> Store<H> {
         }
         for slot in 0..self.replicas.len() {
             let replica = &self.replicas[slot];
-            if replica.raft.next_deadline_ns() <= now.boot_ns && !replica.installing {
+            if replica.raft.next_deadline_ns() <= now.boot_ns && self.ticks(replica) {
                 self.step(slot, now, Input::Tick);
             }
         }
+    }
+
+    /// A replica whose tree is being replaced waits; one whose log has no room does not stand for election, since it could
+    /// not append a leader's first entry.
+    fn ticks(&self, replica: &Replica<DiskOf<H>>) -> bool {
+        !replica.installing && (!self.disk_full || replica.raft.role() == Role::Leader)
     }
 
     fn slot(&self, shard: ShardId) -> Option<usize> {
@@ -252,8 +259,7 @@ impl<H: Host> Store<H> {
     fn housekeeping(&mut self, now: Now) {
         if self.failed.is_none() {
             self.maintain(now);
-            self.start_flushes();
-            self.start_merges();
+            self.flush_for_memory(now);
             if now.boot_ns >= self.next_balance_ns {
                 self.next_balance_ns = now.boot_ns + BALANCE_NS;
                 self.set_delay(self.delay_ns / 2);
@@ -261,10 +267,12 @@ impl<H: Host> Store<H> {
                 self.propose_ticks(now);
             }
         }
-        if self.control.stopping() && self.stop_by_ns.is_none() {
-            self.stop_by_ns = Some(now.boot_ns + HANDOVER_NS);
+        if self.control.stopping() {
+            self.stop_by_ns.get_or_insert(now.boot_ns + HANDOVER_NS);
             for slot in 0..self.replicas.len() {
-                self.step(slot, now, Input::Transfer { to: None });
+                if self.replicas[slot].raft.role() == Role::Leader {
+                    self.step(slot, now, Input::Transfer { to: None });
+                }
             }
         }
         if !self.dirty.is_empty() {
@@ -288,7 +296,8 @@ impl<H: Host> Store<H> {
     fn ended(&self) -> bool {
         let Some(by) = self.stop_by_ns else { return false };
         let leads = self.replicas.iter().any(|r| r.raft.role() == Role::Leader);
-        let idle = self.commits.is_empty() && !leads;
+        let busy = self.replicas.iter().any(|r| r.flushing || r.merging || r.installing) || self.disk_reads > 0;
+        let idle = self.commits.is_empty() && !leads && !busy;
         idle || self.failed.is_some() || self.host.now().boot_ns >= by
     }
 }

@@ -15,7 +15,7 @@ pub fn prepare(socket: &impl AsFd) {
         socket.set_tcp_nodelay(true),
         // A peer that vanished without a word, idle or with bytes on the way.
         socket.set_tcp_keepalive(&keepalive),
-        socket.set_tcp_user_timeout(Some(Duration::from_secs(20))),
+        socket.set_tcp_user_timeout(Some(Duration::from_secs(5))),
     ];
     if let Some(e) = set.into_iter().find_map(Result::err) {
         tracing::debug!(error = %e, "a socket option is refused");

@@ -36,7 +36,7 @@ impl<H: Host> Store<H> {
         if token == 0 {
             return;
         }
-        if let Some(asker) = self.replicas[slot].writes.remove(&token) {
+        if let Some(asker) = self.replicas[slot].take_write(token) {
             self.answer_write(slot, asker, &results);
         }
     }

@@ -3,7 +3,7 @@
 use super::{DiskOf, Mailbox, Store, commit, conns, links, ship, status};
 use crate::config::{Control, StoreConfig, StoreError};
 use crate::host::Host;
-use crate::replica::{OWN_KEYSPACE, Replica, SESSIONS_KEY};
+use crate::replica::{OWN_KEYSPACE, Replica, SESSIONS_KEY, sessions_piece_key};
 use bytes::Bytes;
 use ringkv_core::effects::Effects;
 use ringkv_core::raft::{Raft, Restored};
@@ -81,6 +81,7 @@ pub(super) async fn open<H: Host>(host: H, config: StoreConfig, control: Control
         next_token: 1,
         disk_reads: 0,
         maintaining: false,
+        disk_full: false,
         next_maintain_ns: now.boot_ns,
         next_balance_ns: now.boot_ns + super::BALANCE_NS,
         failed: None,
@@ -188,10 +189,13 @@ impl Begin<'_> {
             effects: Effects::default(),
             dirty: false,
             writes: BTreeMap::new(),
+            writes_ops: 0,
             reads_new: [Vec::new(), Vec::new()],
             reads_asked: BTreeMap::new(),
             reads_granted: Vec::new(),
             flushing: false,
+            flush_from_ns: 0,
+            merge_from_ns: 0,
             merging: false,
             installing: false,
             transferred_ns: 0,
@@ -241,6 +245,14 @@ fn fresh_state(info: &ShardInfo) -> ShardState {
 
 /// The session table that was sealed into the tree with its last flush.
 pub(super) async fn load_sessions<D: Disk>(tree: &Tree<D>, budget: usize) -> Result<Sessions, StorageError> {
-    let Some(found) = tree.get(OWN_KEYSPACE, SESSIONS_KEY).await? else { return Ok(Sessions::new(budget)) };
-    Sessions::decode(&found.value, budget).map_err(|e| damaged(tree.shard(), "a session table", e.to_string()))
+    let broken = |got: String| damaged(tree.shard(), "a session table", got);
+    let Some(count) = tree.get(OWN_KEYSPACE, SESSIONS_KEY).await? else { return Ok(Sessions::new(budget)) };
+    let count = <[u8; 4]>::try_from(&count.value[..]).map_err(|e| broken(e.to_string()))?;
+    let mut bytes = Vec::new();
+    for piece in 0..u32::from_le_bytes(count) {
+        let found = tree.get(OWN_KEYSPACE, &sessions_piece_key(piece)).await?;
+        let found = found.ok_or_else(|| broken(format!("no piece {piece}")))?;
+        bytes.extend_from_slice(&found.value);
+    }
+    Sessions::decode(&bytes, budget).map_err(|e| broken(e.to_string()))
 }

@@ -3,6 +3,7 @@
 use super::{Done, Store};
 use crate::config::AppliedEntry;
 use crate::host::Host;
+use crate::replica::Asker;
 use ringkv_core::effects::{Effects, Outgoing, Persist, Refusal};
 use ringkv_core::raft::Input;
 use ringkv_storage::error::StorageError;
@@ -11,6 +12,7 @@ use ringkv_wire::ids::{Now, ShardId, StoreId};
 use ringkv_wire::msg::peer::PeerMessage;
 use ringkv_wire::status::Status;
 use std::collections::VecDeque;
+use std::pin::Pin;
 use std::rc::Rc;
 
 /// A commit in flight and what its durability releases.
@@ -20,6 +22,8 @@ struct Waiting {
     tickets: Vec<(ShardId, u64)>,
     /// Messages that promise durability.
     messages: Vec<(StoreId, PeerMessage)>,
+    /// Flushes of what was applied: not before the log holds it durably.
+    jobs: Vec<Pin<Box<dyn Future<Output = ()>>>>,
 }
 
 /// Commits in flight, oldest first; they end in this order.
@@ -50,7 +54,10 @@ impl<H: Host> Store<H> {
             self.replicas[slot].dirty = false;
             let mut effects = std::mem::take(&mut self.replicas[slot].effects);
             self.drain(now, slot, &mut effects);
-            self.replicas[slot].effects = effects;
+            // What a step inside the draining asked for is looked at next.
+            if !self.replicas[slot].dirty {
+                self.replicas[slot].effects = effects;
+            }
         }
         dirty.clear();
         if self.dirty.is_empty() {
@@ -75,11 +82,8 @@ impl<H: Host> Store<H> {
         }));
         self.commits.turn.messages.extend(effects.after_persist.drain(..).map(|(to, out)| (to, wrap(out))));
         for (token, refusal) in effects.refused.drain(..) {
-            let status = match refusal {
-                Refusal::NotLeader { .. } => Status::NotLeader,
-                Refusal::Busy => Status::Busy,
-            };
-            self.end_write(slot, token, status);
+            let Some(asker) = self.replicas[slot].take_write(token) else { continue };
+            self.refuse_by(slot, asker, refusal);
         }
         for committed in effects.apply.drain(..) {
             self.apply(slot, committed);
@@ -95,11 +99,11 @@ impl<H: Host> Store<H> {
             let entries = self.log.read_entries(shard, fetch.from, fetch.max_bytes);
             let mailbox = self.mailbox.clone();
             self.host.spawn(async move {
-                let entries = entries.await.unwrap_or_else(|error| {
-                    tracing::error!(%shard, %error, "the log cannot be read for a follower");
-                    Vec::new()
-                });
-                mailbox.post(Done::Fetched { shard, to: fetch.to, entries });
+                match entries.await {
+                    Ok(entries) => mailbox.post(Done::Fetched { shard, to: fetch.to, entries }),
+                    // Raft asks again after a while.
+                    Err(error) => tracing::error!(%shard, %error, "the log cannot be read for a follower"),
+                }
             });
         }
         for to in effects.snapshot.drain(..) {
@@ -107,8 +111,26 @@ impl<H: Host> Store<H> {
         }
     }
 
+    /// Refuses what Raft refused, with its hint.
+    pub(super) fn refuse_by(&mut self, slot: usize, asker: Asker, refusal: Refusal) {
+        let mut header = self.header(Some(slot), Status::Busy);
+        if let Refusal::NotLeader { hint } = refusal {
+            header.status = Status::NotLeader;
+            header.leader = hint;
+        }
+        self.refuse_with(asker, header);
+    }
+
+    /// Runs a job once all that is now on its way to the log is durable.
+    pub(super) fn after_commits(&mut self, job: impl Future<Output = ()> + 'static) {
+        match self.commits.waiting.back_mut() {
+            Some((_, waiting)) => waiting.jobs.push(Box::pin(job)),
+            None => self.host.spawn(job),
+        }
+    }
+
     fn end_write(&mut self, slot: usize, token: u64, status: Status) {
-        if let Some(asker) = self.replicas[slot].writes.remove(&token) {
+        if let Some(asker) = self.replicas[slot].take_write(token) {
             self.refuse_with(asker, self.header(Some(slot), status));
         }
     }
@@ -158,6 +180,9 @@ impl<H: Host> Store<H> {
         for (_, waiting) in self.commits.waiting.drain(..=done).collect::<Vec<_>>() {
             for (to, message) in &waiting.messages {
                 self.links.send(*to, message);
+            }
+            for job in waiting.jobs {
+                self.host.spawn(job);
             }
             for (shard, ticket) in waiting.tickets {
                 if let Some(slot) = self.slot(shard) {

@@ -17,9 +17,7 @@ use std::collections::BTreeMap;
 /// Incomplete messages that one connection may hold, bytes.
 const PARTIAL_BYTES: usize = 2 * limits::MESSAGE_BYTES_MAX;
 /// Above this many unsent bytes a connection's requests are refused.
-const BACKLOG_BUSY_BYTES: usize = 8 << 20;
-/// Above this many unsent bytes a connection is closed: its client does not read.
-const BACKLOG_MAX_BYTES: usize = 64 << 20;
+pub(super) const BACKLOG_BUSY_BYTES: usize = 8 << 20;
 
 /// One connection that said a proper hello.
 pub(super) struct Conn {
@@ -68,16 +66,17 @@ impl Conns {
         Some(&mut open.out)
     }
 
-    /// Sends what the turn gathered; closes connections whose other side does not read.
+    /// Sends what the turn gathered. The host closes connections whose other side does not read.
     pub(super) fn flush<H: Host>(&mut self, host: &H) {
         for conn in self.unsent.drain(..) {
             let Some(open) = self.open.get_mut(&conn) else { continue };
             host.send(conn, Bytes::from(std::mem::take(&mut open.out)));
-            if host.backlog_bytes(conn) > BACKLOG_MAX_BYTES {
-                tracing::warn!(?conn, "closed: it does not read its answers");
-                host.close(conn);
-            }
         }
+    }
+
+    /// Bytes of answers that a connection has not taken yet.
+    pub(super) fn unread_bytes<H: Host>(&self, host: &H, conn: ConnId) -> usize {
+        host.backlog_bytes(conn) + self.open.get(&conn).map_or(0, |open| open.out.len())
     }
 
     pub(super) fn len(&self) -> usize {
@@ -235,7 +234,7 @@ impl<H: Host> Store<H> {
             (Kind::Write | Kind::Read | Kind::Map | Kind::Status, _) => {
                 open.inflight += 1;
                 let busy = open.inflight > self.config.budgets.inflight_requests
-                    || self.host.backlog_bytes(conn) > BACKLOG_BUSY_BYTES;
+                    || self.host.backlog_bytes(conn) + open.out.len() > BACKLOG_BUSY_BYTES;
                 match message.kind {
                     _ if busy => self.refuse(asker, Status::Busy),
                     Kind::Write => self.write(now, asker, message.body),

@@ -2,7 +2,7 @@
 
 use super::{Done, MAINTAIN_NS, Store};
 use crate::host::Host;
-use crate::replica::{OWN_KEYSPACE, SESSIONS_KEY};
+use crate::replica::{Replica, seal_sessions};
 use bytes::Bytes;
 use ringkv_core::raft::{Input, Role};
 use ringkv_storage::error::StorageError;
@@ -13,6 +13,10 @@ use ringkv_wire::ids::{Now, ShardId};
 const FLUSHES_MAX: usize = 2;
 /// A leadership is not handed on again before this, ns.
 const TRANSFER_PAUSE_NS: u64 = 10_000_000_000;
+/// A failed flush is tried again after this, ns.
+const RETRY_NS: u64 = 1_000_000_000;
+/// A failed merge is tried again after this, ns.
+const MERGE_RETRY_NS: u64 = 60_000_000_000;
 /// Ticks of one shard are at least this far apart, ns.
 const TICK_NS: u64 = 100_000_000;
 
@@ -40,6 +44,9 @@ impl<H: Host> Store<H> {
             tracing::warn!(store = %self.config.id, %error, "the log's next segment cannot be prepared");
             self.next_maintain_ns = now.boot_ns + 20 * MAINTAIN_NS;
         }
+        self.disk_full = self.log.stats().disk_full;
+        self.flush_for_log(now);
+        self.start_merges(now);
         for slot in 0..self.replicas.len() {
             let first = self.log.first_index(self.replicas[slot].shard);
             let (floor, _) = self.replicas[slot].raft.floor();
@@ -49,67 +56,76 @@ impl<H: Host> Store<H> {
         }
     }
 
-    /// Flushes what fills the memory, and what keeps old log segments from being reused.
-    pub(super) fn start_flushes(&mut self) {
-        let running = self.replicas.iter().filter(|r| r.flushing).count();
-        if running >= FLUSHES_MAX {
+    /// Flushes the largest memtable when all of them together are over their budget.
+    pub(super) fn flush_for_memory(&mut self, now: Now) {
+        if self.engine.memtable_bytes() <= self.config.budgets.memtable_bytes || !self.may_flush() {
             return;
         }
-        if self.engine.memtable_bytes() > self.config.budgets.memtable_bytes {
-            let largest = (0..self.replicas.len())
-                .filter(|&slot| !self.replicas[slot].flushing)
-                .max_by_key(|&slot| self.replicas[slot].tree.memtable_bytes());
-            if let Some(slot) = largest {
-                self.flush(slot);
-            }
-            return;
+        let eligible = (0..self.replicas.len()).filter(|&slot| self.flushable(now, slot));
+        let largest = eligible.max_by_key(|&slot| self.replicas[slot].tree.memtable_bytes());
+        if let Some(slot) = largest {
+            self.flush(slot);
         }
+    }
+
+    /// Flushes what keeps old log segments from being reused.
+    fn flush_for_log(&mut self, now: Now) {
         for (shard, index) in self.log.oldest_pins() {
             let Some(slot) = self.slot(shard) else { continue };
-            let replica = &self.replicas[slot];
-            if !replica.flushing && replica.applied >= index {
+            if self.replicas[slot].applied >= index && self.flushable(now, slot) && self.may_flush() {
                 self.flush(slot);
-                return;
             }
         }
     }
 
+    fn may_flush(&self) -> bool {
+        self.replicas.iter().filter(|r| r.flushing).count() < FLUSHES_MAX
+    }
+
+    fn flushable(&self, now: Now, slot: usize) -> bool {
+        let replica = &self.replicas[slot];
+        let news = replica.tree.flushed().is_none_or(|at| at.index < replica.applied);
+        !replica.flushing && !replica.installing && news && now.boot_ns >= replica.flush_from_ns
+    }
+
+    /// Freezes the memtable now and writes it once the log holds durably what is in it: a tree ahead of its log would look
+    /// like an installed snapshot.
     fn flush(&mut self, slot: usize) {
         let replica = &mut self.replicas[slot];
-        // Not beyond the log's own durable index: a tree ahead of its log would look like an installed snapshot.
-        let durable = replica.raft.status().durable_index >= replica.applied;
-        if replica.installing || !durable || replica.tree.flushed().is_some_and(|at| at.index >= replica.applied) {
-            return;
-        }
         replica.flushing = true;
         let (shard, at) = (replica.shard, replica.flush_point());
-        let sealed = vec![(OWN_KEYSPACE, Bytes::from_static(SESSIONS_KEY), Bytes::from(replica.sessions.encode()))];
+        let sealed = seal_sessions(&replica.sessions);
         let index = at.index;
         let flush = replica.tree.flush(at, sealed);
         let mailbox = self.mailbox.clone();
-        self.host.spawn(async move {
+        self.after_commits(async move {
             let result = flush.await;
             mailbox.post(Done::Flushed { shard, index, result });
         });
     }
 
-    pub(super) fn flushed(&mut self, shard: ShardId, index: u64, result: Result<(), StorageError>) {
+    pub(super) fn flushed(&mut self, now: Now, shard: ShardId, index: u64, result: Result<(), StorageError>) {
         let Some(slot) = self.slot(shard) else { return };
         self.replicas[slot].flushing = false;
         match result {
             Ok(()) => {
                 self.counters.flushes += 1;
                 self.log.note_flushed(shard, index);
+                self.start_merges(now);
             }
-            Err(error) => tracing::warn!(store = %self.config.id, %shard, %error, "flush failed; tried again"),
+            Err(error) => {
+                self.replicas[slot].flush_from_ns = now.boot_ns + RETRY_NS;
+                tracing::warn!(store = %self.config.id, %shard, %error, "flush failed; tried again");
+            }
         }
     }
 
-    pub(super) fn start_merges(&mut self) {
-        if self.replicas.iter().any(|r| r.merging) {
+    fn start_merges(&mut self, now: Now) {
+        if self.replicas.iter().any(|r| r.merging) || self.disk_full {
             return;
         }
-        let Some(replica) = self.replicas.iter_mut().find(|r| !r.installing && r.tree.wants_merge()) else { return };
+        let wants = |r: &&mut Replica<_>| !r.installing && now.boot_ns >= r.merge_from_ns && r.tree.wants_merge();
+        let Some(replica) = self.replicas.iter_mut().find(wants) else { return };
         replica.merging = true;
         let shard = replica.shard;
         let merge = replica.tree.merge();
@@ -120,13 +136,17 @@ impl<H: Host> Store<H> {
         });
     }
 
-    pub(super) fn merged(&mut self, shard: ShardId, result: Result<(), StorageError>) {
+    pub(super) fn merged(&mut self, now: Now, shard: ShardId, result: Result<(), StorageError>) {
         let Some(slot) = self.slot(shard) else { return };
         self.replicas[slot].merging = false;
         match result {
             Ok(()) => self.counters.merges += 1,
-            Err(error) => tracing::error!(store = %self.config.id, %shard, %error, "merge failed"),
+            Err(error) => {
+                self.replicas[slot].merge_from_ns = now.boot_ns + MERGE_RETRY_NS;
+                tracing::error!(store = %self.config.id, %shard, %error, "merge failed");
+            }
         }
+        self.start_merges(now);
     }
 
     /// A session table that fills asks for ticks: log time moves on, and what has expired goes.
@@ -134,7 +154,7 @@ impl<H: Host> Store<H> {
         for slot in 0..self.replicas.len() {
             let replica = &mut self.replicas[slot];
             let due = now.boot_ns >= replica.ticked_ns + TICK_NS;
-            if due && replica.raft.role() == Role::Leader && replica.sessions.wants_tick() {
+            if due && !self.disk_full && replica.raft.role() == Role::Leader && replica.sessions.wants_tick() {
                 replica.ticked_ns = now.boot_ns;
                 let body_crc = ringkv_wire::checksum(&[]);
                 let token = self.token();

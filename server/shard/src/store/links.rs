@@ -17,8 +17,11 @@ use std::collections::BTreeMap;
 /// First wait after a failed connection, ns; doubled up to the longest.
 const RETRY_FIRST_NS: u64 = 20_000_000;
 const RETRY_LONGEST_NS: u64 = 500_000_000;
-/// Above this many unsent bytes a link takes no more: Raft sends again what was dropped.
-const LINK_BACKLOG_BYTES: usize = 16 << 20;
+/// Above this many unsent bytes a link takes no entries: Raft sends them again. Votes and heartbeats must not wait behind
+/// more than that.
+const LINK_BACKLOG_BYTES: usize = 1 << 20;
+/// Above this many unsent bytes a bulk link takes nothing.
+const BULK_BACKLOG_BYTES: usize = 16 << 20;
 /// Messages of one frame are gathered up to this.
 const GATHER_BYTES: usize = limits::FRAME_BYTES_MAX - frame::FRAME_HEADER_BYTES;
 
@@ -31,6 +34,8 @@ enum State {
 struct Lane {
     state: State,
     failures: u32,
+    /// It had too much unsent when last looked at.
+    congested: bool,
     /// Encoded peer messages of this turn.
     gathered: Vec<u8>,
     out: Vec<u8>,
@@ -49,6 +54,7 @@ impl Links {
         let lane = || Lane {
             state: State::Down { retry_ns: now.boot_ns },
             failures: 0,
+            congested: false,
             gathered: Vec::new(),
             out: Vec::new(),
         };
@@ -108,6 +114,7 @@ impl Links {
         let Some((_, lane)) = self.lane_of(conn) else { return };
         let wait = (RETRY_FIRST_NS << lane.failures.min(5)).min(RETRY_LONGEST_NS);
         lane.failures = lane.failures.saturating_add(1);
+        lane.congested = false;
         lane.state = State::Down { retry_ns: now.boot_ns + wait / 2 + random % (wait / 2) };
         lane.gathered.clear();
         lane.out.clear();
@@ -116,7 +123,7 @@ impl Links {
     /// Queues a Raft message. When the link is down or full it is dropped, as the network might.
     pub(super) fn send(&mut self, to: StoreId, message: &PeerMessage) {
         let Some(lane) = self.lanes.get_mut(&(to, Link::Control)) else { return };
-        if !matches!(lane.state, State::Up { .. }) {
+        if !matches!(lane.state, State::Up { .. }) || (lane.congested && brings_entries(&message.body)) {
             return;
         }
         if !lane.gathered.is_empty() && lane.gathered.len() + message.encoded_bytes() > GATHER_BYTES {
@@ -128,7 +135,7 @@ impl Links {
     /// Queues a whole message on the bulk link; `false` when it is down.
     pub(super) fn send_bulk(&mut self, to: StoreId, kind: Kind, body: &[u8]) -> bool {
         let Some(lane) = self.lanes.get_mut(&(to, Link::Bulk)) else { return false };
-        if !matches!(lane.state, State::Up { .. }) {
+        if !matches!(lane.state, State::Up { .. }) || lane.congested {
             return false;
         }
         frame::encode(kind, 0, body, &mut lane.out);
@@ -137,19 +144,22 @@ impl Links {
 
     /// Sends what the turn gathered.
     pub(super) fn flush<H: Host>(&mut self, host: &H) {
-        for lane in self.lanes.values_mut() {
+        for (&(_, link), lane) in &mut self.lanes {
             lane.close_frame();
             let State::Up { conn } = lane.state else { continue };
-            if lane.out.is_empty() {
+            if !lane.out.is_empty() {
+                host.send(conn, Bytes::from(std::mem::take(&mut lane.out)));
+            } else if !lane.congested {
                 continue;
             }
-            if host.backlog_bytes(conn) > LINK_BACKLOG_BYTES {
-                lane.out.clear();
-                continue;
-            }
-            host.send(conn, Bytes::from(std::mem::take(&mut lane.out)));
+            let most = if link == Link::Bulk { BULK_BACKLOG_BYTES } else { LINK_BACKLOG_BYTES };
+            lane.congested = host.backlog_bytes(conn) > most;
         }
     }
+}
+
+fn brings_entries(body: &PeerBody) -> bool {
+    matches!(body, PeerBody::Append { entries, .. } if !entries.is_empty())
 }
 
 impl Lane {
@@ -235,10 +245,14 @@ impl<H: Host> Store<H> {
         if !self.admitted || self.failed.is_some() {
             return;
         }
+        let full = self.disk_full || self.memory_full();
         for message in messages {
             let Some(slot) = self.slot(message.shard) else { continue };
-            let brings = matches!(&message.body, PeerBody::Append { entries, .. } if !entries.is_empty());
-            if brings && self.log.stats().disk_full {
+            let brings = brings_entries(&message.body);
+            if self.disk_full && message.body == PeerBody::TimeoutNow {
+                continue; // It could not append a leader's first entry.
+            }
+            if brings && full {
                 continue;
             }
             let replica = &self.replicas[slot];

@@ -1,10 +1,11 @@
 //! Reads: one grant per shard and turn, then from memory, or from the disk by a job.
 
+use super::conns::BACKLOG_BUSY_BYTES;
 use super::{Done, Store};
 use crate::host::Host;
 use crate::replica::{Asker, PendingRead};
 use bytes::Bytes;
-use ringkv_core::effects::{ReadGrant, Refusal};
+use ringkv_core::effects::ReadGrant;
 use ringkv_core::raft::Input;
 use ringkv_storage::tree::Lookup;
 use ringkv_wire::frame::{self, Kind};
@@ -16,7 +17,7 @@ use ringkv_wire::msg::client::{
 use ringkv_wire::status::Status;
 
 /// Requests of one store that may wait for the disk at once.
-const DISK_READS_MAX: usize = 256;
+const DISK_READS_MAX: usize = 128;
 /// Values of one reply, bytes: what does not fit is asked again.
 const REPLY_BYTES_MAX: usize = limits::MESSAGE_BYTES_MAX - (1 << 20);
 
@@ -61,12 +62,8 @@ impl<H: Host> Store<H> {
                 self.replicas[slot].reads_granted.push((at.index, reads));
             }
             Err(refusal) => {
-                let status = match refusal {
-                    Refusal::NotLeader { .. } => Status::NotLeader,
-                    Refusal::Busy => Status::Busy,
-                };
                 for read in reads {
-                    self.refuse_with(read.asker, self.header(Some(slot), status));
+                    self.refuse_by(slot, read.asker, refusal);
                 }
             }
         }
@@ -95,6 +92,10 @@ impl<H: Host> Store<H> {
         let mut header = self.header(Some(slot), Status::Ok);
         header.level = if read.lease { 1 } else { 2 };
         self.counters.reads += read.keys.len() as u64;
+        if self.conns.unread_bytes(&self.host, read.asker.conn) > BACKLOG_BUSY_BYTES {
+            header.status = Status::Busy;
+            return self.refuse_with(read.asker, header);
+        }
         match self.answer_from_memory(slot, &header, &read.keys) {
             Some(body) => {
                 if let Some(out) = self.conns.buffer(read.asker.conn) {
@@ -125,6 +126,16 @@ impl<H: Host> Store<H> {
         Some(body)
     }
 
+    /// A job has read; its answer goes out unless the asker has stopped reading.
+    pub(super) fn answer_from_disk(&mut self, asker: Asker, mut header: StatusHeader, bytes: &[u8]) {
+        self.disk_reads -= 1;
+        if self.conns.unread_bytes(&self.host, asker.conn) > BACKLOG_BUSY_BYTES {
+            header.status = Status::Busy;
+            return self.refuse_with(asker, header);
+        }
+        self.conns.answer(asker.conn, bytes);
+    }
+
     /// Reads from the tables in a job of its own. What it finds is the state at its start or later: the read was granted
     /// for that.
     fn read_from_disk(&mut self, slot: usize, header: StatusHeader, asker: Asker, keys: Vec<(KeyspaceId, Bytes)>) {
@@ -149,7 +160,7 @@ impl<H: Host> Store<H> {
             }
             let mut bytes = Vec::with_capacity(body.len() + frame::FRAME_HEADER_BYTES);
             frame::encode(Kind::ReadReply, asker.id, &body, &mut bytes);
-            mailbox.post(Done::Answer { conn: asker.conn, bytes });
+            mailbox.post(Done::Answer { asker, header, bytes });
         });
     }
 }

@@ -1,6 +1,6 @@
 //! Snapshots: a leader pins its tables, a follower that the log no longer reaches pulls and installs them (Raft §7).
 
-use super::{Done, Store, boot};
+use super::{DiskOf, Done, Store, boot};
 use crate::host::{ConnId, Host};
 use bytes::Bytes;
 use ringkv_core::raft::Input;
@@ -89,6 +89,10 @@ impl<H: Host> Store<H> {
     pub(super) fn offer_snapshot(&mut self, now: Now, slot: usize, to: StoreId) {
         let replica = &self.replicas[slot];
         let (shard, generation) = (replica.shard, replica.generation);
+        let running = |o: &Outgoing<DiskOf<H>>| (o.shard, o.to) == (shard, to) && o.fetched;
+        if self.ships.outgoing.values().any(|o| running(o) && now.boot_ns < o.active_ns + IDLE_NS) {
+            return; // Raft lost patience, the follower did not: what it has fetched stays good.
+        }
         let tables = replica.tree.tables();
         let at = tables.at();
         let config = Configuration::decode(at.config.clone());

@@ -12,6 +12,9 @@ use ringkv_wire::ids::{Generation, KeyspaceId, Now, ShardId};
 use ringkv_wire::msg::client::{WriteRequest, WriteResult, encode_write_reply};
 use ringkv_wire::status::Status;
 
+/// What an operation in flight may add to the session table, bytes.
+const OUTCOME_BYTES: usize = 64;
+
 impl<H: Host> Store<H> {
     pub(super) fn write(&mut self, now: Now, asker: Asker, body: Bytes) {
         let Ok(request) = WriteRequest::decode(body) else { return self.refuse(asker, Status::Malformed) };
@@ -27,11 +30,14 @@ impl<H: Host> Store<H> {
         if let Some(status) = ops.ops.iter().find_map(|op| self.misplaced(header.shard, op.keyspace, &op.key)) {
             return self.refuse_with(asker, self.header(Some(slot), status));
         }
-        if self.log.stats().disk_full {
+        if self.disk_full {
             return self.refuse_with(asker, self.header(Some(slot), Status::DiskFull));
         }
+        if self.crowded(slot) {
+            return self.refuse_with(asker, self.header(Some(slot), Status::Busy));
+        }
         match self.check_sessions(now, slot, &ops) {
-            Ok(()) => self.propose(now, slot, asker, request.body),
+            Ok(()) => self.propose(now, slot, asker, request.body, ops.ops.len()),
             Err(results) => self.answer_write(slot, asker, &results),
         }
     }
@@ -67,6 +73,18 @@ impl<H: Host> Store<H> {
         }
     }
 
+    /// Flushes do not keep up, or what is proposed may not fit the session table.
+    fn crowded(&self, slot: usize) -> bool {
+        let replica = &self.replicas[slot];
+        self.memory_full()
+            || replica.sessions.bytes() + replica.writes_ops * OUTCOME_BYTES > self.config.budgets.session_bytes
+    }
+
+    /// The memtables are far beyond their budget: nothing more is taken in until flushes catch up.
+    pub(super) fn memory_full(&self) -> bool {
+        self.engine.memtable_bytes() > 4 * self.config.budgets.memtable_bytes
+    }
+
     /// `Err` holds the answers when nothing is left to be proposed. The whole body is one entry: it is proposed when one of
     /// its operations is new, and apply then answers each for itself.
     fn check_sessions(&self, now: Now, slot: usize, ops: &Operations) -> Result<(), Vec<WriteResult>> {
@@ -83,12 +101,13 @@ impl<H: Host> Store<H> {
         Err(results)
     }
 
-    fn propose(&mut self, now: Now, slot: usize, asker: Asker, body: Bytes) {
+    fn propose(&mut self, now: Now, slot: usize, asker: Asker, body: Bytes, ops: usize) {
         let token = self.token();
         // A copy of its own: the log's window and the memtable keep it long after the receive buffer should be gone.
         let body = Bytes::copy_from_slice(&body);
         let body_crc = ringkv_wire::checksum(&body);
-        self.replicas[slot].writes.insert(token, asker);
+        self.replicas[slot].writes.insert(token, (asker, ops));
+        self.replicas[slot].writes_ops += ops;
         self.step(slot, now, Input::Propose { kind: EntryKind::Operations, body, body_crc, token });
     }
 
