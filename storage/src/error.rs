@@ -107,6 +107,12 @@ pub enum StorageError {
         /// The entry's index.
         got: u64,
     },
+    /// A term that goes back, or another vote within a term. Nothing of it was written.
+    #[error("{shard}: term or vote goes back")]
+    Backwards {
+        /// The shard.
+        shard: ShardId,
+    },
     /// An entry or a hard state of a shard whose state was never logged.
     #[error("{shard}: not in this log: its state must be logged first")]
     UnknownShard {

@@ -56,6 +56,14 @@ pub struct HardState {
     pub vote: Option<StoreId>,
 }
 
+impl HardState {
+    /// Whether this may come after `earlier`: terms never go back, a vote never changes within its term.
+    pub fn follows(&self, earlier: &HardState) -> bool {
+        let kept = earlier.vote.is_none() || earlier.vote == self.vote;
+        self.term > earlier.term || (self.term == earlier.term && kept)
+    }
+}
+
 /// All that the log knows of a shard besides its entries.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ShardState {
@@ -244,11 +252,11 @@ impl<D: Disk> Log<D> {
     ///
     /// The order is fixed when this is called; the future may be polled late, or dropped. Several commits may share a batch,
     /// a large one takes several: after a crash a part from its start may be there, never acknowledged. Entries go on where
-    /// the shard's log ends, or truncate it.
+    /// the shard's log ends, or truncate it. When the segment is full, a commit waits for [`Log::maintain`].
     ///
     /// # Errors
-    /// `DiskFull` (entries only): a part from the start of `records` may have been logged, the rest was refused. `Gap`,
-    /// `UnknownShard`: likewise, a mistake of the caller. `Poisoned`: nothing is known of it; the log takes no more.
+    /// `DiskFull`: a part from the start of `records` may have been logged, the rest was refused; does not happen to who
+    /// stops when [`Log::full`] says so. `Gap`, `Backwards`, `UnknownShard`: likewise, a mistake of the caller. `Poisoned`: nothing is known of it; the log takes no more.
     pub fn commit(&self, records: Vec<Record>) -> impl Future<Output = Result<(), StorageError>> + 'static {
         let ticket = self.shared.state.borrow_mut().queue(records);
         CommitFuture { log: self.clone(), ticket }
@@ -299,6 +307,12 @@ impl<D: Disk> Log<D> {
     /// index up to which it is to be flushed.
     pub fn oldest_pins(&self) -> Vec<(ShardId, u64)> {
         reclaim::oldest_pins(&self.shared.state.borrow())
+    }
+
+    /// Whether nothing new should be proposed or accepted: the next segment could not be prepared. There is still room for
+    /// what is under way (half a segment), votes and hard states go on. Ends by itself when there is space again.
+    pub fn full(&self) -> bool {
+        self.shared.state.borrow().blocked.is_some()
     }
 
     /// Counters.

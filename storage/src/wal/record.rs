@@ -125,10 +125,11 @@ pub(crate) enum Logged {
         admitted: bool,
     },
     Cut(Cut),
-    /// `states`: shard states in this head. `oldest`: the oldest segment still needed.
+    /// `states`: shard states in this head. `oldest`: the oldest segment still needed. `first`: the head's first batch.
     HeadComplete {
         states: u64,
         oldest: u64,
+        first: u64,
     },
     /// The shard's log begins behind this index.
     Floor {
@@ -207,9 +208,8 @@ impl Logged {
                 chain: U32::new(*chain),
                 zero: U32::ZERO,
             }),
-            Logged::HeadComplete { states, oldest } => {
-                out.put_u64(*states);
-                out.put_u64(*oldest);
+            Logged::HeadComplete { states, oldest, first } => {
+                [states, oldest, first].into_iter().for_each(|v| out.put_u64(*v));
             }
             Logged::Floor { shard, index, term } => out.put_layout(&FloorLayout {
                 shard: U32::new(shard.0),
@@ -242,7 +242,7 @@ impl Logged {
                 let l: CutLayout = r.layout()?;
                 Logged::Cut(Cut { batch: l.batch.get(), segment: l.segment.get(), chain: l.chain.get() })
             }
-            8 => Logged::HeadComplete { states: r.u64()?, oldest: r.u64()? },
+            8 => Logged::HeadComplete { states: r.u64()?, oldest: r.u64()?, first: r.u64()? },
             9 => {
                 let l: FloorLayout = r.layout()?;
                 Logged::Floor { shard: ShardId(l.shard.get()), index: l.index.get(), term: l.term.get() }

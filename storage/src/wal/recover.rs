@@ -5,10 +5,10 @@ mod survey;
 mod walk;
 
 use super::index::{Mirror, Place};
-use super::record::Cut;
+use super::record::{Cut, Logged};
 use super::segment::batch::{FIRST, HEAD, Stream};
 use super::segment::sector::Seed;
-use super::segment::{self, Handle, Segment};
+use super::segment::{self, Closing, Handle, Segment};
 use super::writer::State;
 use super::{LogOptions, Recovered, RecoveredShard, RecoveryReport, reclaim};
 use crate::disk::{Disk, DiskBuf};
@@ -16,7 +16,7 @@ use crate::error::StorageError;
 use image::Image;
 use ringkv_wire::entry::Entry;
 use ringkv_wire::ids::ShardId;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use survey::Head;
 use walk::Walk;
@@ -55,7 +55,7 @@ pub(super) async fn recover<D: Disk>(
     let mut report =
         RecoveryReport { segments: walked.len() as u64, batches: walk.taken.len() as u64, ..RecoveryReport::default() };
     let highest = judge_rest(disk, dir, &files, seed, &walk, walked.last(), &mut report).await?;
-    check_whole(dir, &files, &heads, &walk, walked.first())?;
+    check_whole(dir, &heads, &walk, walked.first())?;
     check_floors(dir, &walk)?;
     let stream = Stream { next: highest + NUMBER_JUMP, chain: 0, seed };
     let state = rewrite(disk, dir, options, &files, walk, walked, stream, report).await?;
@@ -98,7 +98,7 @@ async fn judge_rest<D: Disk>(
     for &file in files.iter().filter(|file| **file >= sequence) {
         let mut image = Image::open(disk, dir, file, seed).await?;
         let from = if file == sequence { end } else { 0 };
-        let behind = walk::judge(&mut image, from, walk.last()).await?;
+        let behind = walk::judge(&mut image, from, walk.last(), file == sequence).await?;
         highest = highest.max(behind.highest);
         report.cut = report.cut.or(behind.tail.map(|sector| (file, sector)));
     }
@@ -106,33 +106,26 @@ async fn judge_rest<D: Disk>(
 }
 
 /// Every segment that the log says it needs must have been walked.
+///
+/// When none was, the log is new: a first boot ended early, maybe more than once. Had anything ever been acknowledged, its
+/// sectors would be there, whole or rotten, and would have been called damage before.
 fn check_whole<F>(
     dir: &str,
-    files: &[u64],
     heads: &BTreeMap<u64, Option<Head>>,
     walk: &Walk,
     first: Option<&Walked<F>>,
 ) -> Result<(), StorageError> {
-    let first_sequence = first.map(|walked| walked.handle.sequence);
-    let missing = match first_sequence {
-        Some(first) => (walk.oldest < first).then(|| first - 1),
-        // A first boot that ended before its only segment's head was whole leaves that segment unborn; nothing else does.
-        None => files.iter().copied().find(|sequence| *sequence > 1),
-    };
-    let Some(sequence) = missing else { return Ok(()) };
-    let got = match heads.get(&sequence) {
+    let first = first.map(|walked| walked.handle.sequence);
+    let Some(missing) = first.filter(|first| walk.oldest < *first).map(|first| first - 1) else { return Ok(()) };
+    let got = match heads.get(&missing) {
         None => "no file",
         Some(None) => "no complete head",
         Some(Some(_)) => "a head that does not continue the log",
     };
-    let expected = match first_sequence {
-        Some(_) => format!("segments from {} on", walk.oldest),
-        None => "a segment with a complete head".to_owned(),
-    };
     Err(StorageError::Damaged {
-        path: format!("{dir}/{}", segment::name(sequence)),
+        path: format!("{dir}/{}", segment::name(missing)),
         offset: 0,
-        expected,
+        expected: format!("all segments from {} on", walk.oldest),
         got: got.to_owned(),
     })
 }
@@ -196,8 +189,16 @@ async fn rewrite<D: Disk>(
         .collect();
     let sequence = newest + 1;
     let oldest = segments.keys().next().copied().unwrap_or(sequence);
-    let place = Fresh { sequence, first: stream.next, batch_bytes: segment::batch_bytes(options.segment_bytes) };
-    let bufs = place.head(&mut walk.mirror, cut, &kept, &again, oldest, newest > 0, &mut stream);
+    let fresh = Fresh {
+        sequence,
+        batch_bytes: segment::batch_bytes(options.segment_bytes),
+        oldest,
+        cut: (newest > 0).then_some(cut),
+        gone: walk.gone.iter().filter(|(_, number)| *number > cut.batch).map(|(shard, _)| *shard).collect(),
+        kept: &kept,
+        again: &again,
+    };
+    let bufs = fresh.head(&mut walk.mirror, &mut stream);
     // Unborn segments hold nothing, and give their space.
     report.removed += remove(disk, dir, files.iter().copied().filter(|file| *file > newest)).await?;
     let end: u64 = bufs.iter().map(|buf| buf.len() as u64).sum();
@@ -215,35 +216,38 @@ async fn rewrite<D: Disk>(
     Ok((state, recovered))
 }
 
-/// The segment that a recovery opens.
-struct Fresh {
+/// What a recovery writes into the segment that it opens.
+struct Fresh<'a> {
     sequence: u64,
-    /// Number of its first batch.
-    first: u64,
     batch_bytes: usize,
+    oldest: u64,
+    /// Where the log before ends; `None`: there was none.
+    cut: Option<Cut>,
+    /// Shards that went behind the cut, and may have come back.
+    gone: BTreeSet<ShardId>,
+    /// Up to which index a shard's entries before the cut hold.
+    kept: &'a BTreeMap<ShardId, u64>,
+    /// Entries behind the cut.
+    again: &'a [Entry],
 }
 
-impl Fresh {
-    /// Its head's batches. The mirror then says where the entries written again stand.
-    #[expect(clippy::too_many_arguments, reason = "one caller; the parts of a head")]
-    fn head(
-        &self,
-        mirror: &mut Mirror,
-        cut: Cut,
-        kept: &BTreeMap<ShardId, u64>,
-        again: &[Entry],
-        oldest: u64,
-        follows: bool,
-        stream: &mut Stream,
-    ) -> Vec<DiskBuf> {
-        let kept_of = |shard: ShardId| kept.get(&shard).copied().unwrap_or_default();
-        let head = segment::head(mirror, follows.then_some(cut), kept_of);
-        let mut places = Vec::new();
-        let batches = segment::pack(head, again, oldest, self.batch_bytes, |_, began, done| places.push((began, done)));
+impl Fresh<'_> {
+    /// The batches of its head. The mirror then says where the entries written again stand.
+    fn head(&self, mirror: &mut Mirror, stream: &mut Stream) -> Vec<DiskBuf> {
+        let kept_of = |shard: ShardId| self.kept.get(&shard).copied().unwrap_or_default();
+        let mut head = segment::head(mirror, self.cut, kept_of);
+        let gone = self.gone.iter().map(|shard| Logged::Gone(*shard));
+        let front = usize::from(self.cut.is_some());
+        head.splice(front..front, gone);
+        let (first, mut places) = (stream.next, Vec::new());
+        let closing = Closing { first, oldest: self.oldest };
+        let placed = |_: &Entry, began, done| places.push((began, done));
+        let batches = segment::pack(head, self.again, closing, self.batch_bytes, placed);
         let (mut bufs, mut offset, mut offsets) = (Vec::new(), 0, Vec::new());
+        let synced = self.cut.unwrap_or_default().batch;
         for (at, fill) in batches.into_iter().enumerate() {
             let flags = if at == 0 { HEAD | FIRST } else { HEAD };
-            let buf = stream.seal(fill, self.sequence, offset, cut.batch, flags);
+            let buf = stream.seal(fill, self.sequence, offset, synced, flags);
             offsets.push(offset);
             offset += buf.len() as u64;
             bufs.push(buf);
@@ -251,8 +255,8 @@ impl Fresh {
         for (shard, log) in &mut mirror.shards {
             log.truncate_from(kept_of(*shard).saturating_add(1));
         }
-        for (entry, (began, done)) in again.iter().zip(places) {
-            let number = |at: usize| self.first + at as u64;
+        for (entry, (began, done)) in self.again.iter().zip(places) {
+            let number = |at: usize| first + at as u64;
             let offset = offsets.get(began).copied().unwrap_or_default();
             let at = Place { segment: self.sequence, offset, number: number(began) };
             if let Some(log) = mirror.shards.get_mut(&entry.shard) {

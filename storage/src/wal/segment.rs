@@ -57,19 +57,29 @@ pub(crate) fn head(mirror: &Mirror, cut: Option<Cut>, kept: impl Fn(ShardId) -> 
     out
 }
 
+/// What a head's closing record says.
+#[derive(Clone, Copy)]
+pub(crate) struct Closing {
+    /// Number of the head's first batch.
+    pub(crate) first: u64,
+    /// The oldest segment still needed.
+    pub(crate) oldest: u64,
+}
+
 /// Packs a head, entries to carry over, and `head complete` into batches of at most `batch_bytes`. `placed` hears, per entry,
 /// in which batch it begins and in which it ends.
 pub(crate) fn pack(
     head: Vec<Logged>,
     entries: &[Entry],
-    oldest: u64,
+    closing: Closing,
     batch_bytes: usize,
     mut placed: impl FnMut(&Entry, usize, usize),
 ) -> Vec<Filling> {
     let states = head.iter().filter(|logged| matches!(logged, Logged::Shard { .. })).count() as u64;
+    let Closing { first, oldest } = closing;
     let mut batches = vec![Filling::new(batch_bytes)];
     let mut last = 0;
-    for logged in head.iter().chain(std::iter::once(&Logged::HeadComplete { states, oldest })) {
+    for logged in head.iter().chain(std::iter::once(&Logged::HeadComplete { states, oldest, first })) {
         if matches!(logged, Logged::HeadComplete { .. }) {
             for entry in entries {
                 let began = pack_entry(entry, batch_bytes, &mut batches);

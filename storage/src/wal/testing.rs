@@ -79,7 +79,6 @@ pub(crate) fn indexes(recovered: &Recovered, shard: u32) -> Vec<(u64, u64)> {
 }
 
 /// The log's files, sorted.
-#[expect(dead_code, reason = "x")]
 pub(crate) fn segments(disk: &FaultDisk) -> Vec<String> {
     disk.paths().into_iter().filter(|path| path.contains("/segment-")).collect()
 }

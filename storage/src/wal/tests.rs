@@ -1,3 +1,9 @@
+mod crash;
+mod damage;
+mod model;
+mod order;
+mod space;
+
 use super::testing::*;
 use super::*;
 

@@ -10,7 +10,7 @@ use super::hub::{Hub, Outcome, Ticket};
 use super::index::{Mirror, Place};
 use super::record::{CONFIG_BYTES_MAX, Logged};
 use super::segment::batch::{FIRST, Filling, HEAD, Put, Stream};
-use super::segment::{self, Handle, Segment};
+use super::segment::{self, Closing, Handle, Segment};
 use super::{LogOptions, LogStats, Record, ShardState, reclaim};
 use crate::disk::{Disk, DiskBuf};
 use crate::error::{DiskError, StorageError};
@@ -69,6 +69,8 @@ pub(crate) struct State<D: Disk> {
     /// Why no further segment could be prepared.
     pub(crate) blocked: Option<DiskError>,
     pub(crate) stream: Stream,
+    /// (first, last) batch of each head that is not wholly durable.
+    heads: VecDeque<(u64, u64)>,
     /// Highest batch number known durable, all before it too.
     pub(crate) durable: u64,
     pub(crate) poisoned: Option<Arc<DiskError>>,
@@ -98,6 +100,7 @@ impl<D: Disk> State<D> {
             oldest,
             prepared: VecDeque::new(),
             blocked: None,
+            heads: VecDeque::new(),
             durable: stream.next - 1,
             stream,
             poisoned: None,
@@ -205,7 +208,16 @@ impl<D: Disk> State<D> {
                 self.stats.syncs += 1;
             }
         }
+        while self.heads.front().is_some_and(|(_, last)| *last <= self.durable) {
+            self.heads.pop_front();
+        }
         self.durable != before
+    }
+
+    /// What headers say is synced. Part of a head counts for nothing: without the rest its segment is unborn, and recovery
+    /// must not miss it.
+    fn synced(&self) -> u64 {
+        self.heads.front().map_or(self.durable, |(first, _)| self.durable.min(first - 1))
     }
 
     /// The log takes no more, for good.
@@ -339,10 +351,12 @@ impl<D: Disk> State<D> {
                 Logged::Entry(entry.clone())
             }
             Record::HardState { shard, generation, hard } => {
-                known(*shard)?;
+                if !hard.follows(&known(*shard)?.state.hard) {
+                    return Err(StorageError::Backwards { shard: *shard });
+                }
                 Logged::HardState { shard: *shard, generation: *generation, hard: *hard }
             }
-            Record::ShardState(state) => self.admit_state(state),
+            Record::ShardState(state) => self.admit_state(state)?,
             Record::ShardGone(shard) => Logged::Gone(*shard),
             Record::Peer { store, incarnation } => Logged::Peer { store: *store, incarnation: *incarnation },
             Record::Admitted => Logged::Store { admitted: true },
@@ -351,21 +365,24 @@ impl<D: Disk> State<D> {
 
     /// A state with a higher floor is a snapshot: the entries behind it stay only when the log holds the floor's own entry
     /// (Raft §7). The floor that the log raised itself stays, and so does the flushed index.
-    fn admit_state(&self, state: &ShardState) -> Logged {
+    fn admit_state(&self, state: &ShardState) -> Result<Logged, StorageError> {
         assert!(state.config.len() <= CONFIG_BYTES_MAX, "{}: configuration too long", state.shard);
         let mut state = state.clone();
         let Some(log) = self.mirror.shards.get(&state.shard) else {
             let kept = state.floor_index;
-            return Logged::Shard { state, kept };
+            return Ok(Logged::Shard { state, kept });
         };
+        if !state.hard.follows(&log.state.hard) {
+            return Err(StorageError::Backwards { shard: state.shard });
+        }
         state.flushed_index = state.flushed_index.max(log.state.flushed_index);
         if state.floor_index <= log.state.floor_index {
             (state.floor_index, state.floor_term) = (log.state.floor_index, log.state.floor_term);
-            return Logged::Shard { state, kept: u64::MAX };
+            return Ok(Logged::Shard { state, kept: u64::MAX });
         }
         let holds = log.term_of(state.floor_index) == Some(state.floor_term);
         let kept = if holds { u64::MAX } else { state.floor_index };
-        Logged::Shard { state, kept }
+        Ok(Logged::Shard { state, kept })
     }
 
     fn blocked_error(&self) -> StorageError {
@@ -377,7 +394,7 @@ impl<D: Disk> State<D> {
 
     /// Closes the batch and lines it up.
     fn close(&mut self, fill: Filling, flags: u16) {
-        let (number, synced) = (self.stream.next, self.durable);
+        let (number, synced) = (self.stream.next, self.synced());
         let Some(segment) = self.segments.values_mut().next_back() else { return };
         let (handle, offset) = (segment.handle.clone(), segment.end);
         let buf = self.stream.seal(fill, handle.sequence, offset, synced, flags);
@@ -405,8 +422,10 @@ impl<D: Disk> State<D> {
         assert!(handle.sequence > self.current());
         self.segments.insert(handle.sequence, Segment { handle, end: 0 });
         let batch_bytes = segment::batch_bytes(self.options.segment_bytes);
+        let (first, oldest) = (self.stream.next, self.oldest);
         let head = segment::head(&self.mirror, None, |_| u64::MAX);
-        let batches = segment::pack(head, &[], self.oldest, batch_bytes, |_, _, _| {});
+        let batches = segment::pack(head, &[], Closing { first, oldest }, batch_bytes, |_, _, _| {});
+        self.heads.push_back((first, first + batches.len() as u64 - 1));
         assert!((batches.len() * batch_bytes) as u64 <= self.room().0, "too many shards for segments of this size");
         for (at, fill) in batches.into_iter().enumerate() {
             self.close(fill, if at == 0 { HEAD | FIRST } else { HEAD });

@@ -17,12 +17,15 @@ pub(super) struct Head {
 
 /// Reads a segment's head; `None`: unborn.
 pub(super) async fn head<D: Disk>(image: &mut Image<D>) -> Result<Option<Head>, StorageError> {
-    let (mut offset, mut before, mut states, mut cut) = (0, None, 0, None);
+    let (mut offset, mut before, mut states, mut cut, mut began) = (0, None, 0, None, 0);
     while let Some(batch) = image.batch(offset).await? {
         let wanted = if offset == 0 { FIRST | HEAD } else { HEAD };
         let continues = before.is_none_or(|chained| chained == (batch.number - 1, batch.before));
         if batch.flags != wanted || !continues {
             return Ok(None);
+        }
+        if offset == 0 {
+            began = batch.number;
         }
         let (records, count) = (batch.records.clone(), batch.count);
         let all = pieces(records, count).map_err(|e| image.damaged(offset, "records", e.to_string()))?;
@@ -30,11 +33,12 @@ pub(super) async fn head<D: Disk>(image: &mut Image<D>) -> Result<Option<Head>, 
             match piece {
                 Piece::Whole(Logged::Shard { .. }) => states += 1,
                 Piece::Whole(Logged::Cut(here)) => cut = Some(here),
-                Piece::Whole(Logged::HeadComplete { states: expected, .. }) if expected == states => {
+                Piece::Whole(Logged::HeadComplete { states: all, first, .. }) if (all, first) == (states, began) => {
                     return Ok(Some(Head { cut }));
                 }
-                Piece::Whole(Logged::HeadComplete { states: expected, .. }) => {
-                    return Err(image.damaged(offset, format!("{expected} states"), format!("{states}")));
+                Piece::Whole(Logged::HeadComplete { states: all, first, .. }) => {
+                    let expected = format!("a head of {all} states from batch {first}");
+                    return Err(image.damaged(offset, expected, format!("{states} states from batch {began}")));
                 }
                 Piece::Whole(_) | Piece::Fragment { .. } => {}
             }

@@ -4,13 +4,18 @@ use super::image::Image;
 use super::survey::Head;
 use crate::disk::Disk;
 use crate::error::StorageError;
+use crate::wal::HardState;
 use crate::wal::index::{Mirror, Place, ShardLog};
 use crate::wal::record::{Assembler, Cut, Logged, Piece, pieces};
-use crate::wal::segment::batch::{self, Batch, Claim, PAGE_BYTES};
+use crate::wal::segment::batch::{self, BATCH_BYTES_MAX, Batch, Claim, PAGE_BYTES};
 use crate::wal::segment::sector::{self, SECTOR_BYTES, Seen};
+use crate::wal::writer::IN_FLIGHT_MAX;
 use ringkv_wire::entry::Entry;
 use ringkv_wire::ids::ShardId;
 use std::collections::BTreeMap;
+
+/// All that can be in flight behind the last batch of a segment.
+const IN_FLIGHT_BYTES: u64 = (IN_FLIGHT_MAX * BATCH_BYTES_MAX) as u64;
 
 /// A batch that was taken.
 #[derive(Clone, Copy, Debug)]
@@ -32,6 +37,8 @@ pub(super) struct Walk {
     pub(super) synced: u64,
     /// The oldest segment needed, as the log says.
     pub(super) oldest: u64,
+    /// Shards that went, and in which batch.
+    pub(super) gone: Vec<(ShardId, u64)>,
     assembler: Assembler<Place>,
 }
 
@@ -43,6 +50,7 @@ impl Walk {
             taken: Vec::new(),
             synced: 0,
             oldest: 0,
+            gone: Vec::new(),
             assembler: Assembler::new(),
         }
     }
@@ -63,7 +71,7 @@ impl Walk {
         let mut offset = 0;
         while until.is_none_or(|cut| self.last() != cut.batch) {
             let Some(batch) = image.batch(offset).await? else { break };
-            if !self.continues(&batch, offset, head) {
+            if !self.continues(&batch, offset, head, image)? {
                 break;
             }
             self.take(&batch, offset, image)?;
@@ -78,13 +86,24 @@ impl Walk {
         Ok((offset > 0).then_some(offset))
     }
 
-    fn continues(&self, batch: &Batch, offset: u64, head: Head) -> bool {
-        let Some(last) = self.taken.last() else { return true };
-        if offset == 0 && head.cut.is_some() {
-            // The cut was reached: `segment` saw to it. Numbers jump.
-            return batch.number > last.number;
+    fn continues<D: Disk>(
+        &self,
+        batch: &Batch,
+        offset: u64,
+        head: Head,
+        image: &Image<D>,
+    ) -> Result<bool, StorageError> {
+        let Some(last) = self.taken.last() else { return Ok(true) };
+        // Behind a cut, which was reached, numbers jump.
+        let next = if offset == 0 && head.cut.is_some() { batch.number } else { last.number + 1 };
+        if batch.number != next || batch.number <= last.number {
+            return Ok(false);
         }
-        batch.number == last.number + 1 && batch.before == last.chain
+        if batch.before == last.chain {
+            return Ok(true);
+        }
+        let (expected, got) = (format!("chain {:#010x} before it", last.chain), format!("{:#010x}", batch.before));
+        Err(image.damaged(offset, expected, got))
     }
 
     fn take<D: Disk>(&mut self, batch: &Batch, offset: u64, image: &Image<D>) -> Result<(), StorageError> {
@@ -93,7 +112,7 @@ impl Walk {
         let damaged = |got: String| image.damaged(offset, format!("records of batch {}", batch.number), got);
         for piece in pieces(batch.records.clone(), batch.count).map_err(|e| damaged(e.to_string()))? {
             match piece {
-                Piece::Whole(logged) => self.record(&logged).map_err(damaged)?,
+                Piece::Whole(logged) => self.record(&logged, batch.number).map_err(damaged)?,
                 Piece::Fragment { first, last, bytes } => {
                     let entry = self.assembler.feed(first, last, bytes, at).map_err(|e| damaged(e.to_string()))?;
                     if let Some((entry, began)) = entry {
@@ -106,11 +125,20 @@ impl Walk {
         Ok(())
     }
 
-    fn record(&mut self, logged: &Logged) -> Result<(), String> {
+    fn record(&mut self, logged: &Logged, number: u64) -> Result<(), String> {
         match logged {
             Logged::HeadComplete { oldest, .. } | Logged::Oldest(oldest) => self.oldest = *oldest,
-            Logged::Gone(shard) => drop(self.entries.remove(shard)),
+            Logged::Gone(shard) => {
+                self.entries.remove(shard);
+                self.gone.push((*shard, number));
+            }
             _ => {}
+        }
+        if let Some((shard, hard)) = hard_of(logged) {
+            let known = self.mirror.shards.get(&shard).map(|log| log.state.hard);
+            if let Some(known) = known.filter(|known| !hard.follows(known)) {
+                return Err(format!("{shard}: {hard:?} after {known:?}"));
+            }
         }
         if !self.mirror.apply(logged) {
             return Err(format!("{logged:?} of a shard without state"));
@@ -144,6 +172,14 @@ impl Walk {
     }
 }
 
+fn hard_of(logged: &Logged) -> Option<(ShardId, HardState)> {
+    match logged {
+        Logged::HardState { shard, hard, .. } => Some((*shard, *hard)),
+        Logged::Shard { state, .. } => Some((state.shard, state.hard)),
+        _ => None,
+    }
+}
+
 /// Drops what the shard's log no longer holds.
 fn trim(log: &ShardLog, entries: &mut Vec<Dated>) {
     let (first, last) = (log.first().unwrap_or(u64::MAX), log.last());
@@ -159,8 +195,13 @@ pub(super) struct Behind {
     pub(super) tail: Option<u64>,
 }
 
-/// Judges a segment's bytes from `offset` on, behind batch `last`: a tail, or damage.
-pub(super) async fn judge<D: Disk>(image: &mut Image<D>, offset: u64, last: u64) -> Result<Behind, StorageError> {
+/// Judges a segment's bytes from `offset` on, behind batch `last`, which stands in it when `ends_here`: a tail, or damage.
+pub(super) async fn judge<D: Disk>(
+    image: &mut Image<D>,
+    offset: u64,
+    last: u64,
+    ends_here: bool,
+) -> Result<Behind, StorageError> {
     image.read_to(image.size).await?;
     let mut behind = Behind::default();
     let (sectors, _) = image.bytes.as_chunks::<SECTOR_BYTES>();
@@ -168,6 +209,8 @@ pub(super) async fn judge<D: Disk>(image: &mut Image<D>, offset: u64, last: u64)
         let at = (index * SECTOR_BYTES) as u64;
         match sector::look(sector, index as u32, image.seed) {
             Seen::Zero => {}
+            // What may be in flight is behind: old bytes that rot there harm nobody.
+            Seen::Rotten { .. } if ends_here && at >= offset + IN_FLIGHT_BYTES => {}
             Seen::Rotten { expected, got } => {
                 let got = format!("crc {got:#010x}: rot, or the sector of another store");
                 return Err(image.damaged(at, format!("a sector of this log with crc {expected:#010x}"), got));
@@ -181,6 +224,10 @@ pub(super) async fn judge<D: Disk>(image: &mut Image<D>, offset: u64, last: u64)
                     continue;
                 }
                 behind.tail = behind.tail.or(Some(index as u64));
+                if ends_here && number > last + IN_FLIGHT_MAX as u64 {
+                    let expected = format!("batch {}, synced before {number} was begun", last + 1);
+                    return Err(image.damaged(at, expected, format!("a sector of batch {number}")));
+                }
                 if opens && at.is_multiple_of(PAGE_BYTES as u64) {
                     honest(image, at, sector, number, last)?;
                 }

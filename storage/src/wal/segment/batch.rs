@@ -216,7 +216,7 @@ fn opening(sector: &[u8; SECTOR_BYTES], index: u32, segment: u64, seed: Seed) ->
     let bytes = sectors.saturating_mul(SECTOR_BYTES);
     let sane = sectors.is_multiple_of(SECTORS_PER_PAGE) && (PAGE_BYTES..=BATCH_BYTES_MAX).contains(&bytes);
     let holds = HEADER_BYTES + header.record_bytes.get() as usize <= sectors.saturating_mul(PAYLOAD_BYTES);
-    let here = header.segment.get() == segment && header.version.get() == VERSION;
+    let here = header.segment.get() == segment && header.version.get() == VERSION && header.synced.get() < number;
     Ok((sane && holds && here).then_some(Opening { header, bytes }))
 }
 

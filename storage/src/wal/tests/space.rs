@@ -1,0 +1,194 @@
+use crate::disk::fault::testing::Tasks;
+use crate::disk::fault::{FaultDisk, block_on};
+use crate::error::StorageError;
+use crate::wal::testing::{entry, hard, indexes, logged, open, options, segments, with_shards};
+use crate::wal::{Log, Record};
+use ringkv_wire::ids::ShardId;
+
+/// Appends entries from `from` on until the log holds `segments` more, flushing none.
+fn fill(log: &Log<FaultDisk>, from: u64, count: u64) {
+    for index in from..from + count {
+        block_on(log.commit(vec![logged(1, index, 1, 8000)])).unwrap();
+        block_on(log.maintain()).unwrap();
+    }
+}
+
+#[test]
+fn what_is_flushed_is_recycled_and_what_is_not_pins_its_segment() {
+    let disk = FaultDisk::new(1);
+    let log = with_shards(&disk, 2);
+    block_on(log.commit(vec![logged(2, 1, 1, 100)])).unwrap();
+    fill(&log, 1, 100);
+    assert_eq!(log.oldest_pins().first().map(|(shard, _)| *shard), Some(ShardId(1)));
+    assert_eq!(log.oldest_pins().get(1), Some(&(ShardId(2), 1)));
+    let full = log.stats();
+    assert!(full.segments > 7, "{full:?}");
+    log.note_flushed(ShardId(1), 100);
+    block_on(log.maintain()).unwrap();
+    assert_eq!(log.stats().segments, full.segments, "shard 2 pins the first segment");
+    assert_eq!(log.oldest_pins(), [(ShardId(2), 1)]);
+    log.note_flushed(ShardId(2), 1);
+    block_on(log.maintain()).unwrap();
+    let lean = log.stats();
+    // The current one and the one kept for followers.
+    assert_eq!((lean.segments, log.oldest_pins()), (2, vec![]));
+    assert_eq!(segments(&disk).len() as u64, lean.segments + lean.prepared);
+    let first = log.first_index(ShardId(1));
+    assert!((60..100).contains(&first), "{first}");
+    assert!(block_on(log.read_entries(ShardId(1), first - 1, 1 << 20)).unwrap().is_empty());
+    assert_eq!(block_on(log.read_entries(ShardId(1), first, 1)).unwrap(), [entry(1, first, 1, 8000)]);
+    // Recycled segments never bring old batches back.
+    fill(&log, 101, 100);
+    let first = log.first_index(ShardId(1));
+    let (log, recovered) = open(&disk.crash_power()).unwrap();
+    assert_eq!(indexes(&recovered, 1), (first..=200).map(|i| (i, 1)).collect::<Vec<_>>());
+    let state = &recovered.shards[0].state;
+    assert_eq!((state.floor_index, state.floor_term), (first - 1, 1));
+    assert_eq!(log.first_index(ShardId(1)), first);
+}
+
+#[test]
+fn a_reader_keeps_its_segment_from_being_recycled() {
+    let disk = FaultDisk::new(2);
+    let log = with_shards(&disk, 1);
+    fill(&log, 1, 60);
+    disk.set_yields(3);
+    let mut tasks = Tasks::new();
+    let read = log.read_entries(ShardId(1), 1, 200_000);
+    tasks.spawn(async {
+        let read = read.await.unwrap();
+        assert!(read.iter().zip(1..).all(|(e, index)| *e == entry(1, index, 1, 8000)), "{} entries", read.len());
+    });
+    tasks.poll_all();
+    log.note_flushed(ShardId(1), 60);
+    tasks.spawn(async {
+        for index in 61..120 {
+            let commit = log.commit(vec![logged(1, index, 1, 8000)]);
+            log.maintain().await.unwrap();
+            commit.await.unwrap();
+        }
+    });
+    tasks.run();
+}
+
+#[test]
+fn a_full_disk_refuses_entries_lets_votes_pass_and_recovers_by_itself() {
+    let disk = FaultDisk::new(3);
+    let log = with_shards(&disk, 1);
+    block_on(log.maintain()).unwrap();
+    disk.set_capacity(Some(disk.used()));
+    let mut index = 0;
+    let refused = loop {
+        block_on(log.maintain()).unwrap();
+        match block_on(log.commit(vec![logged(1, index + 1, 1, 8000)])) {
+            Ok(()) => index += 1,
+            Err(error) => break error,
+        }
+        if index == 8 {
+            assert!(log.full(), "it says so while there is room for what is under way");
+        }
+    };
+    assert!(matches!(refused, StorageError::DiskFull), "{refused}");
+    assert!(index >= 8, "{index}");
+    for term in 1..=20 {
+        block_on(log.commit(vec![hard(1, term)])).unwrap();
+        assert!(block_on(log.commit(vec![logged(1, index + 1, 1, 8000)])).is_err());
+        block_on(log.maintain()).unwrap();
+    }
+    assert!(log.poisoned().is_none() && log.stats().disk_full);
+    // Space comes back from outside, or from a flush.
+    if index % 2 == 0 {
+        disk.set_capacity(None)
+    } else {
+        log.note_flushed(ShardId(1), index)
+    }
+    let tries = (0..400).take_while(|_| {
+        block_on(log.maintain()).unwrap();
+        log.full()
+    });
+    assert!(tries.count() < 400);
+    fill(&log, index + 1, 20);
+    let (_, recovered) = open(&disk.crash_power()).unwrap();
+    assert_eq!(indexes(&recovered, 1).last(), Some(&(index + 20, 1)));
+    assert_eq!(recovered.shards[0].state.hard.term, 20);
+}
+
+#[test]
+fn a_flush_makes_room_on_a_full_disk_even_when_votes_used_the_reserve() {
+    let disk = FaultDisk::new(4);
+    let log = with_shards(&disk, 1);
+    fill(&log, 1, 40);
+    disk.set_capacity(Some(disk.used()));
+    let votes = (1..2000).take_while(|term| {
+        block_on(log.maintain()).unwrap();
+        block_on(log.commit(vec![logged(1, 40 + term, 1, 8000)])).is_ok()
+    });
+    let entries = 40 + votes.count() as u64;
+    let last = (1..2000).take_while(|term| {
+        block_on(log.maintain()).unwrap();
+        block_on(log.commit(vec![hard(1, *term)])).is_ok()
+    });
+    let last = last.count() as u64;
+    assert!((10..1999).contains(&last), "{last} votes fill the reserve");
+    assert!(log.poisoned().is_none());
+    log.note_flushed(ShardId(1), entries);
+    block_on(log.maintain()).unwrap();
+    assert!(!log.full());
+    block_on(log.commit(vec![logged(1, entries + 1, 1, 8000), hard(1, 5000)])).unwrap();
+    let (_, recovered) = open(&disk.crash_power()).unwrap();
+    assert_eq!(indexes(&recovered, 1).last(), Some(&(entries + 1, 1)));
+}
+
+#[test]
+fn restarts_in_a_row_pile_up_no_segments() {
+    let mut disk = FaultDisk::new(5);
+    let log = with_shards(&disk, 3);
+    fill(&log, 1, 3);
+    drop(log);
+    for round in 0..30 {
+        disk = if round % 2 == 0 { disk.crash_power() } else { disk.crash_process() };
+        let (log, recovered) = open(&disk).unwrap();
+        assert_eq!(indexes(&recovered, 1).len(), 3);
+        if round % 3 == 0 {
+            block_on(log.commit(vec![hard(2, round + 1)])).unwrap();
+        }
+        assert!(segments(&disk).len() <= 3, "{:?}", segments(&disk));
+    }
+}
+
+#[test]
+fn a_head_of_many_shards_takes_many_batches() {
+    let disk = FaultDisk::new(6);
+    let options = crate::wal::LogOptions { segment_bytes: 1 << 20, ..options() };
+    let start = |disk: &FaultDisk| block_on(Log::open(disk.clone(), "store-0000/log", options)).unwrap();
+    let (log, _) = start(&disk);
+    let states = (1..=3000).map(|shard| Record::ShardState(crate::wal::testing::shard_state(shard)));
+    block_on(log.commit(states.collect())).unwrap();
+    disk.set_yields(4);
+    for index in 1..=20 {
+        block_on(log.maintain()).unwrap();
+        block_on(log.commit(vec![logged(1, index, 1, 100_000)])).unwrap();
+    }
+    // The machine stops at some change of a switch: part of a head is no head, and what it says is synced counts for nothing.
+    for stop in 0..12 {
+        let copy = disk.fork(stop);
+        let (log, _) = start(&copy);
+        for index in 21..=26 {
+            block_on(log.maintain()).unwrap();
+            block_on(log.commit(vec![logged(1, index, 1, 100_000)])).unwrap();
+        }
+        copy.set_yields(4);
+        copy.crash_after_writes(stop);
+        let mut tasks = Tasks::new();
+        for index in 27..=32 {
+            let commit = log.commit(vec![logged(1, index, 1, 100_000)]);
+            tasks.spawn(async { drop(commit.await) });
+        }
+        for _ in 0..200 {
+            tasks.poll_all();
+        }
+        let (_, recovered) = start(&copy.crash_power());
+        assert_eq!(recovered.shards.len(), 3000);
+        assert!(recovered.shards[0].entries.len() >= 26);
+    }
+}
