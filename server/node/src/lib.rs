@@ -7,6 +7,7 @@ pub mod dir;
 pub mod door;
 pub mod front;
 pub mod host;
+pub mod members;
 pub mod pin;
 pub mod plan;
 pub mod probe;

@@ -59,20 +59,44 @@ pub fn ring_bytes(probes: &Probes, members: &[Member], own: &Member, executors: 
     (limit / (neighbours * executors.max(1)) as u64).min(RING_BYTES)
 }
 
+/// The host that was picked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostPlan {
+    /// Which.
+    pub kind: HostKind,
+    /// Why it is not the fastest, when nobody asked for this one.
+    pub because: Option<String>,
+    /// A core that cannot start on it may start on the plain one.
+    pub may_fall_back: bool,
+}
+
+impl std::fmt::Display for HostPlan {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.because {
+            None => write!(f, "{}", self.kind),
+            Some(because) => write!(f, "{} because {because}", self.kind),
+        }
+    }
+}
+
 /// Picks the host; an error when what was asked for cannot be.
-pub fn host(choice: HostChoice, probes: &Probes, ring_bytes: u64) -> Result<HostKind, ConfigError> {
+pub fn host(choice: HostChoice, probes: &Probes, ring_bytes: u64) -> Result<HostPlan, ConfigError> {
     let fast = match &probes.ring {
-        Err(e) => Err(format!("io_uring cannot be used here: {e}")),
+        Err(_) => Err("io_uring is refused".to_owned()),
         Ok(()) if ring_bytes < RING_BYTES_MIN => {
-            Err(format!("each executor could lock {} KiB, it takes {}", ring_bytes >> 10, RING_BYTES_MIN >> 10))
+            Err(format!("each executor could lock {} KiB and takes {}", ring_bytes >> 10, RING_BYTES_MIN >> 10))
         }
         Ok(()) => Ok(HostKind::Glommio),
     };
-    match (choice, fast) {
-        (HostChoice::Plain, _) | (HostChoice::Auto, Err(_)) => Ok(HostKind::Plain),
-        (HostChoice::Auto | HostChoice::Glommio, Ok(kind)) => Ok(kind),
-        (HostChoice::Glommio, Err(e)) => Err(ConfigError(format!("host glommio: {e}; --host plain always works"))),
-    }
+    let (kind, because) = match (choice, fast) {
+        (HostChoice::Plain, _) => (HostKind::Plain, None),
+        (HostChoice::Auto, Err(because)) => (HostKind::Plain, Some(because)),
+        (HostChoice::Auto | HostChoice::Glommio, Ok(kind)) => (kind, None),
+        (HostChoice::Glommio, Err(e)) => {
+            return Err(ConfigError(format!("host glommio cannot be: {e} ({probes}); --host plain always works")));
+        }
+    };
+    Ok(HostPlan { kind, because, may_fall_back: choice == HostChoice::Auto && kind != HostKind::Plain })
 }
 
 /// Bounds of each store's connections, by the open files this process may have.
@@ -133,10 +157,12 @@ mod tests {
         assert_eq!(ring_bytes(&probes(None), &members, &members[0], 2), RING_BYTES);
         assert_eq!(ring_bytes(&probes(Some(8 << 20)), &members, &members[0], 2), 2 << 20);
         assert_eq!(ring_bytes(&probes(Some(2 << 20)), &members, &members[0], 2), 512 << 10);
-        assert_eq!(host(HostChoice::Auto, &probes(Some(64 << 10)), 64 << 10).unwrap(), HostKind::Plain);
+        let scarce = host(HostChoice::Auto, &probes(Some(64 << 10)), 64 << 10).unwrap();
+        assert_eq!(scarce.kind, HostKind::Plain);
+        assert!(scarce.to_string().contains("because each executor could lock 64 KiB"), "{scarce}");
         assert!(host(HostChoice::Glommio, &probes(Some(64 << 10)), 64 << 10).is_err());
         let forbidden = Probes { ring: Err("EPERM".into()), ..probes(None) };
-        assert_eq!(host(HostChoice::Auto, &forbidden, RING_BYTES).unwrap(), HostKind::Plain);
+        assert_eq!(host(HostChoice::Auto, &forbidden, RING_BYTES).unwrap().kind, HostKind::Plain);
         assert!(host(HostChoice::Glommio, &forbidden, RING_BYTES).unwrap_err().to_string().contains("EPERM"));
     }
 

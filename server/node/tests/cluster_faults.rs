@@ -1,5 +1,7 @@
 //! Real processes, attacked from outside: killed, stopped, restarted, fed with rubbish.
 
+#![expect(clippy::unwrap_used, reason = "only tests stand here: what fails is their failure")]
+
 mod cluster;
 
 use cluster::{Cluster, Probe, Raw, Shape, decode_read};

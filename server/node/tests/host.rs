@@ -60,7 +60,7 @@ impl Tenant for Sleeper {
                 let commit = async move { after.disk().commit(&file, 4096, DiskBuf::zeroed(4096)).await.0 };
                 let (seen, waker) = (seen.clone(), host.clone());
                 host.spawn(async move {
-                    commit.await.unwrap();
+                    commit.await.expect("a commit");
                     seen.closed.fetch_add(1, Ordering::SeqCst);
                     waker.wake();
                 });
