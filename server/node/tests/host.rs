@@ -190,8 +190,14 @@ fn too_many_clients_are_told_so_and_stores_still_come_in() {
         let core = Core::start(kind, 1, Limits { clients_max: 2, ..Limits::default() });
         let first = Client::connect(core.addresses[0]);
         let _second = Client::connect(core.addresses[0]);
-        let (_, answer) = Client::greet(core.addresses[0], Role::Client);
-        assert_eq!(answer.answer, Answer::Busy);
+        // It is told although it has said more than hello, which nobody reads.
+        let mut third = Client::silent(core.addresses[0]);
+        let mut bytes = hello(Role::Client).encode().to_vec();
+        bytes.resize(200_000, 1);
+        third.socket.write_all(&bytes).unwrap();
+        std::thread::sleep(Duration::from_millis(50));
+        assert_eq!(third.hello().answer, Answer::Busy);
+        drop(third);
         let (_, answer) = Client::greet(core.addresses[0], Role::Store);
         assert_eq!(answer.answer, Answer::Welcome);
         drop(first);

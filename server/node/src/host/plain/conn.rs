@@ -180,7 +180,7 @@ async fn read(host: &Inner, conn: &Conn, from: &mut ReadHalf<'_>) {
 }
 
 /// Lets the last bytes arrive: closes our half and reads until the other side closes its own, for a bounded time.
-async fn linger(stream: &mut TcpStream) {
+pub(super) async fn linger(stream: &mut TcpStream) {
     let patient = async {
         if stream.shutdown().await.is_ok() {
             let mut rest = [0; 4096];

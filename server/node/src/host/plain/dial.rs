@@ -39,4 +39,5 @@ async fn open(to: SocketAddr, hello: Hello) -> io::Result<(TcpStream, Hello)> {
 pub(super) async fn refuse(mut stream: TcpStream, hello: Hello, answer: Answer) {
     let said = tokio::time::timeout(HELLO_TIMEOUT, stream.write_all(&refusal(hello, answer).encode())).await;
     tracing::debug!(?answer, said = said.is_ok(), "a connection refused");
+    conn::linger(&mut stream).await;
 }
