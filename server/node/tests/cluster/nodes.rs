@@ -17,6 +17,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 pub const KEYSPACE: KeyspaceId = KeyspaceId(1);
@@ -164,16 +165,21 @@ impl Drop for Cluster {
     }
 }
 
-/// Blocks of consecutive free ports, below those that the system gives to clients.
+/// Where this process looks for ports next.
+static NEXT_PORT: AtomicU16 = AtomicU16::new(0);
+
+/// Blocks of consecutive free ports, below those that the system gives to clients; none twice in this process.
 fn free_blocks(nodes: u32, stores: u16) -> Vec<SocketAddr> {
+    const FIRST: u16 = 12_000;
+    const SPAN: u16 = 19_000;
+    let start = (std::process::id() as u16 % 1_000) * 19;
     let mut addresses = Vec::new();
-    let mut at = 12_000 + (std::process::id() as u16 % 500) * 16;
     while addresses.len() < nodes as usize {
-        let block = at..at + 1 + stores;
-        at = if block.end > 31_000 { 12_000 } else { block.end };
-        let held: Vec<_> = block.clone().map(|port| TcpListener::bind(("127.0.0.1", port))).collect();
+        let offset = NEXT_PORT.fetch_add(1 + stores, Ordering::Relaxed);
+        let at = FIRST + (start + offset) % SPAN;
+        let held: Vec<_> = (at..at + 1 + stores).map(|port| TcpListener::bind(("127.0.0.1", port))).collect();
         if held.iter().all(|listener| listener.is_ok()) {
-            addresses.push(SocketAddr::from(([127, 0, 0, 1], block.start)));
+            addresses.push(SocketAddr::from(([127, 0, 0, 1], at)));
         }
     }
     addresses

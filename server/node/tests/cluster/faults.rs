@@ -2,9 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "only tests stand here: what fails is their failure")]
 
-mod cluster;
-
-use cluster::{Cluster, Probe, Raw, Shape, decode_read};
+use crate::nodes::{Cluster, Probe, Raw, Shape, decode_read};
 use ringkv_wire::frame::Kind;
 use ringkv_wire::hello::HELLO_BYTES;
 use ringkv_wire::ids::StoreId;
@@ -14,7 +12,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-/// Rounds of the long tests: `RINGKV_ROUNDS=50 cargo test -p kvnode --test cluster_faults`.
+/// Rounds of the long tests: `RINGKV_ROUNDS=50 cargo test -p kvnode --test cluster`.
 fn rounds() -> u32 {
     std::env::var("RINGKV_ROUNDS").ok().and_then(|r| r.parse().ok()).unwrap_or(1)
 }

@@ -1,0 +1,5 @@
+//! Real nodes on loopback, attacked from outside.
+
+mod faults;
+mod limits;
+mod nodes;
