@@ -1,9 +1,19 @@
 //! Whole ringkv clusters from one seed, on a virtual clock, network and disk.
 //!
-//! One thread, no real time, no real chance: a run is a seed, and the same seed gives the same trace.
+//! One thread, no real time, no real chance: a run is a seed, and the same seed gives the same trace. The stores and the
+//! client's session are the code that ships; only their hosts and disks are virtual. At every step at most one leader per
+//! shard and term, one history of applied entries per shard; at the end the cluster must become live, every history
+//! linearizable, nothing acknowledged lost, all replicas equal.
 
+pub mod client;
 pub mod clock;
+pub mod cluster;
 pub mod dice;
 pub mod exec;
+pub mod faults;
 pub mod host;
+pub mod load;
 pub mod net;
+pub mod plan;
+pub mod sim;
+pub mod watch;

@@ -1,0 +1,312 @@
+//! Nodes on the virtual network: started, watched, killed, started again from the same disks.
+
+mod disks;
+
+use crate::clock::MachineClock;
+use crate::dice::{Dice, Stream};
+use crate::exec::{Executor, Group};
+use crate::host::{Parts, VirtualHost};
+use crate::net::{Machine, Net};
+use crate::plan::Plan;
+use crate::watch::{Life, Watch};
+pub use disks::DiskPace;
+use ringkv_shard::host::Host;
+use ringkv_shard::config::{Control, StoreConfig, StoreError, StoreView};
+use ringkv_storage::disk::fault::FaultDisk;
+use ringkv_storage::error::StorageError;
+use ringkv_wire::ids::{ClusterId, Incarnation, KeyspaceId, NodeId, StoreId};
+use ringkv_wire::ring::hash::Routing;
+use ringkv_wire::ring::topology::{ClusterMap, KeyspaceInfo, NodeInfo, PoolInfo};
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// The keyspace that clients use.
+pub const KEYSPACE: KeyspaceId = KeyspaceId(1);
+/// How long a node may take to end when it is asked to, ns.
+const SHUTDOWN_NS: u64 = 3_000_000_000;
+
+/// What runs a store: [`ringkv_shard::store::run`], or a wrong one that the checks must catch.
+pub type Runner = Rc<dyn Fn(VirtualHost, StoreConfig, Control) -> Pin<Box<dyn Future<Output = Ended>>>>;
+type Ended = Result<(), StoreError>;
+
+/// The shipped store.
+pub fn shipped() -> Runner {
+    Rc::new(|host, config, control| Box::pin(ringkv_shard::store::run(host, config, control)))
+}
+
+/// One store of a node, over all its lives.
+struct Store {
+    id: StoreId,
+    incarnation: Incarnation,
+    /// It has opened once: a log must be found from then on.
+    made: Cell<bool>,
+    lives: Cell<u32>,
+    /// Its present life.
+    now: RefCell<Option<Running>>,
+}
+
+#[derive(Clone)]
+struct Running {
+    life: Life,
+    control: Control,
+    ended: Rc<RefCell<Option<Ended>>>,
+}
+
+/// One node: a machine, its disk, and a process that may or may not run.
+pub struct Node {
+    /// Its machine.
+    pub machine: Machine,
+    /// Its machine's clocks.
+    pub clock: Rc<MachineClock>,
+    /// How fast its disk is.
+    pub pace: Rc<DiskPace>,
+    disk: RefCell<FaultDisk>,
+    stores: Vec<Store>,
+    process: Cell<Option<Group>>,
+}
+
+impl Node {
+    /// Its disk, as it is now.
+    pub fn disk(&self) -> FaultDisk {
+        self.disk.borrow().clone()
+    }
+    /// Whether its process runs.
+    pub fn is_up(&self) -> bool {
+        self.process.get().is_some()
+    }
+}
+
+/// A cluster.
+pub struct Cluster {
+    /// Runs it.
+    pub exec: Executor,
+    /// Carries its bytes.
+    pub net: Net,
+    /// What is being run.
+    pub plan: Plan,
+    /// Its map.
+    pub map: Arc<ClusterMap>,
+    /// Its nodes, by number - 1.
+    pub nodes: Vec<Node>,
+    /// Checks every step.
+    pub watch: Rc<Watch>,
+    /// Disks may fail for a reason: a store that stops because of its disk is no surprise.
+    pub disks_fail: Cell<bool>,
+    runner: Runner,
+}
+
+fn address(node: usize, port: u16) -> SocketAddr {
+    SocketAddr::from(([10, 0, 0, node as u8 + 1], port))
+}
+
+fn map_of(plan: &Plan) -> ClusterMap {
+    let member = |node: usize| NodeInfo {
+        id: NodeId(node as u32 + 1),
+        address: address(node, 7000),
+        weight: 100,
+        rack: String::new(),
+        stores: (0..plan.stores).map(|store| address(node, 7001 + store as u16)).collect(),
+    };
+    let members: Vec<NodeInfo> = (0..plan.nodes).map(member).collect();
+    let keyspace = KeyspaceInfo { id: KEYSPACE, name: "default".into(), pool: 1, routing: Routing::Whole };
+    let pool = PoolInfo { id: 1, replicas: plan.replicas, shard_bits: plan.shard_bits };
+    ClusterMap::from_members(ClusterId([7; 16]), &members, &[keyspace], &[pool])
+}
+
+impl Cluster {
+    /// Machines and empty disks; nothing runs yet.
+    pub fn new(exec: Executor, plan: Plan, runner: Runner) -> Cluster {
+        let net = Net::new(exec.clone(), plan.seed, plan.lan);
+        let dice = Dice::new(plan.seed, Stream::Plan, 1);
+        let nodes = (0..plan.nodes).map(|n| new_node(&exec, &net, &plan, &dice, n)).collect();
+        let (map, watch) = (Arc::new(map_of(&plan)), Rc::new(Watch::new(exec.clone())));
+        Cluster { exec, net, map, plan, nodes, watch, disks_fail: Cell::new(false), runner }
+    }
+
+    /// Addresses that clients are given.
+    pub fn seeds(&self) -> Vec<SocketAddr> {
+        self.map.nodes.iter().map(|node| node.address).collect()
+    }
+
+    /// Starts a node's process, and its machine when that is down.
+    pub fn start(&self, n: usize) {
+        let node = &self.nodes[n];
+        if node.is_up() {
+            return;
+        }
+        self.exec.note(0x5741_0000 + n as u64);
+        self.net.set_up(node.machine, true);
+        let group = self.exec.group();
+        node.process.set(Some(group));
+        let mut ports = Vec::new();
+        for store in &node.stores {
+            let life = store.lives.get();
+            store.lives.set(life + 1);
+            let number = u64::from(store.id.node.0) << 8 | u64::from(store.id.store);
+            let host = VirtualHost::new(Parts {
+                exec: self.exec.clone(),
+                net: self.net.clone(),
+                machine: node.machine,
+                group,
+                clock: node.clock.clone(),
+                disk: node.disk(),
+                dice: Dice::new(self.plan.seed, Stream::Store, number << 20 | u64::from(life)),
+            });
+            ports.push((store.id.store, host.port()));
+            let running = self.run_store(host, store, (store.id, life));
+            *store.now.borrow_mut() = Some(running);
+        }
+        for (number, port) in &ports {
+            self.net.listen(address(n, 7001 + number), group, [(*number, port.clone())]);
+        }
+        self.net.listen(address(n, 7000), group, ports);
+    }
+
+    fn run_store(&self, host: VirtualHost, store: &Store, life: Life) -> Running {
+        let config = StoreConfig {
+            id: store.id,
+            incarnation: store.incarnation,
+            map: self.map.clone(),
+            dir: format!("store-{:04}", store.id.store),
+            made: store.made.get(),
+            budgets: self.plan.budgets,
+        };
+        let control = Control::new();
+        let watch = self.watch.clone();
+        control.watch(move |entry| watch.applied(life, entry));
+        let running = Running { life, control: control.clone(), ended: Rc::default() };
+        let ended = running.ended.clone();
+        let run = (self.runner)(host.clone(), config, control);
+        host.spawn(async move {
+            let result = run.await;
+            *ended.borrow_mut() = Some(result);
+        });
+        running
+    }
+
+    /// Looks at the stores of processes that ran since the last look.
+    pub fn look(&self) {
+        let touched = self.exec.take_touched();
+        for node in &self.nodes {
+            if node.process.get().is_none_or(|group| !touched.contains(&group)) {
+                continue;
+            }
+            for store in &node.stores {
+                let running = store.now.borrow();
+                let Some(running) = running.as_ref() else { continue };
+                if let Some(view) = running.control.observe() {
+                    store.made.set(true);
+                    self.watch.looked(running.life, &view);
+                }
+                if let Some(Err(error)) = &*running.ended.borrow() {
+                    self.ended(error);
+                }
+            }
+        }
+    }
+
+    fn ended(&self, error: &StoreError) {
+        let disk = matches!(
+            error,
+            StoreError::Storage { source: StorageError::Disk(_) | StorageError::Poisoned { .. }, .. }
+        );
+        if !(disk && self.disks_fail.get()) {
+            self.watch.wrong(format!("a store stopped: {error}"));
+        }
+    }
+
+    /// Views of all stores that are open.
+    pub fn views(&self) -> Vec<StoreView> {
+        let stores = self.nodes.iter().filter(|node| node.is_up()).flat_map(|node| &node.stores);
+        stores.filter_map(|store| store.now.borrow().as_ref().and_then(|running| running.control.observe())).collect()
+    }
+
+    /// Kill -9 of a node's process; `power`: its machine goes dark.
+    pub fn kill(&self, n: usize, power: bool) {
+        let node = &self.nodes[n];
+        let Some(group) = node.process.take() else { return };
+        self.exec.note(0xdead_0000 + n as u64);
+        self.exec.kill(group);
+        self.net.process_died(group, power);
+        for store in &node.stores {
+            if let Some(running) = store.now.borrow_mut().take() {
+                running.control.detach();
+            }
+        }
+        let disk = node.disk();
+        let disk = if power { disk.crash_power() } else { disk.crash_process() };
+        *node.disk.borrow_mut() = disk;
+        if power {
+            self.net.set_up(node.machine, false);
+            node.clock.reboot(self.exec.now_ns());
+        }
+    }
+
+    /// Asks a node to end, and kills it when it does not.
+    pub async fn shutdown(&self, n: usize) {
+        let node = &self.nodes[n];
+        let Some(group) = node.process.get() else { return };
+        let running: Vec<Running> = node.stores.iter().filter_map(|store| store.now.borrow().clone()).collect();
+        running.iter().for_each(|running| running.control.shutdown());
+        let until = self.exec.now_ns() + SHUTDOWN_NS;
+        let ended = |r: &Running| r.ended.borrow().is_some();
+        while self.exec.now_ns() < until && !running.iter().all(ended) && node.process.get() == Some(group) {
+            self.exec.sleep(10_000_000).await;
+        }
+        if node.process.get() == Some(group) {
+            self.kill(n, false);
+        }
+    }
+
+    /// Stops a node's process, or lets it go on.
+    pub fn pause(&self, n: usize, paused: bool) {
+        if let Some(group) = self.nodes[n].process.get() {
+            self.exec.pause(group, paused);
+        }
+    }
+
+    /// Whether a store of this node has ended, is about to, or has a poisoned log.
+    pub fn is_sick(&self, n: usize) -> bool {
+        self.nodes[n].stores.iter().any(|store| {
+            let running = store.now.borrow();
+            running.as_ref().is_some_and(|running| {
+                running.ended.borrow().is_some()
+                    || running.control.stopping()
+                    || running.control.observe().is_some_and(|view| view.failed)
+            })
+        })
+    }
+
+    /// Ends everything: breaks the circles of handles.
+    pub fn clear(&self) {
+        (0..self.nodes.len()).for_each(|n| self.kill(n, false));
+        self.exec.clear();
+        self.net.clear();
+    }
+}
+
+fn new_node(exec: &Executor, net: &Net, plan: &Plan, dice: &Dice, n: usize) -> Node {
+    let drift = dice.between(0, plan.drift_ppm) as i64 * if dice.chance(1, 2) { 1 } else { -1 };
+    let clock = MachineClock::new(dice.between(0, 1 << 50), drift, dice.between(0, 400) as i64 - 200);
+    let pace = Rc::new(DiskPace::new(exec.clone(), Dice::new(plan.seed, Stream::Disk, 2 * n as u64)));
+    let disk = FaultDisk::new(Dice::new(plan.seed, Stream::Disk, 2 * n as u64 + 1).bits());
+    disk.set_scheduler(pace.scheduler());
+    let store = |store: usize| Store {
+        id: StoreId::new(n as u32 + 1, store as u16),
+        incarnation: Incarnation(dice.bits() | 1),
+        made: Cell::new(false),
+        lives: Cell::new(0),
+        now: RefCell::new(None),
+    };
+    Node {
+        machine: net.machine(),
+        clock: Rc::new(clock),
+        pace,
+        disk: RefCell::new(disk),
+        stores: (0..plan.stores).map(store).collect(),
+        process: Cell::new(None),
+    }
+}

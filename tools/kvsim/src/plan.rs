@@ -1,0 +1,179 @@
+//! What one seed means: shape of the cluster, its machines, its load, and which faults it may meet.
+//!
+//! Not every run meets every fault (Groce and others, "Swarm testing", 2012): a fault that dominates would hide the others.
+
+use crate::dice::{Dice, Stream};
+use crate::net::Quality;
+use ringkv_shard::config::Budgets;
+
+const MS: u64 = 1_000_000;
+
+/// What the caller fixes; the seed decides the rest.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Nodes.
+    pub nodes: Option<usize>,
+    /// Shards: rounded up to a power of two.
+    pub shards: Option<usize>,
+    /// Virtual seconds of load and faults; what comes after is not counted.
+    pub seconds: Option<u64>,
+    /// No faults at all.
+    pub calm: bool,
+}
+
+/// A kind of fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum FaultKind {
+    /// Kill -9 of a node, and its restart.
+    KillProcess,
+    /// Power loss of a node, and its boot.
+    PowerLoss,
+    /// Power loss of all nodes at once.
+    Blackout,
+    /// A node is asked to end, and starts again.
+    Shutdown,
+    /// A node is cut off from everybody.
+    Isolate,
+    /// Two nodes do not reach each other.
+    CutPair,
+    /// One direction between two machines is cut.
+    CutOneWay,
+    /// Connections end.
+    Reset,
+    /// A link is slow and stalls often.
+    BadLink,
+    /// A node's process is stopped for a while (SIGSTOP).
+    Pause,
+    /// One node's wall clock jumps.
+    ClockJump,
+    /// A node's disk is slow.
+    SlowDisk,
+    /// A node's disk fails a write or a sync: its log is poisoned until it starts again.
+    DiskError,
+    /// A node's disk is full for a while.
+    DiskFull,
+}
+
+impl FaultKind {
+    /// All of them.
+    pub const ALL: [FaultKind; 14] = [
+        FaultKind::KillProcess,
+        FaultKind::PowerLoss,
+        FaultKind::Blackout,
+        FaultKind::Shutdown,
+        FaultKind::Isolate,
+        FaultKind::CutPair,
+        FaultKind::CutOneWay,
+        FaultKind::Reset,
+        FaultKind::BadLink,
+        FaultKind::Pause,
+        FaultKind::ClockJump,
+        FaultKind::SlowDisk,
+        FaultKind::DiskError,
+        FaultKind::DiskFull,
+    ];
+}
+
+/// One run.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The seed.
+    pub seed: u64,
+    /// Nodes.
+    pub nodes: usize,
+    /// Stores on each.
+    pub stores: usize,
+    /// log2 of the number of shards.
+    pub shard_bits: u8,
+    /// Replicas of each shard.
+    pub replicas: u8,
+    /// How long load and faults last, ns.
+    pub load_ns: u64,
+    /// Clients, each with its own session.
+    pub clients: usize,
+    /// Callers that share a client.
+    pub callers: usize,
+    /// Keys.
+    pub keys: u64,
+    /// Longest pause of a caller between two calls, ns.
+    pub think_ns: u64,
+    /// Faults that may happen; empty: none.
+    pub faults: Vec<FaultKind>,
+    /// Shortest and longest time between two faults, ns.
+    pub fault_gap_ns: (u64, u64),
+    /// The network when nothing is wrong.
+    pub lan: Quality,
+    /// The stores' sizes: small, so that segments switch, memtables flush, followers fall behind the log.
+    pub budgets: Budgets,
+    /// Largest difference in rate between two boot-time clocks, ppm.
+    pub drift_ppm: u64,
+}
+
+impl Plan {
+    /// What `seed` means under `options`.
+    pub fn new(seed: u64, options: &Options) -> Plan {
+        let dice = Dice::new(seed, Stream::Plan, 0);
+        let nodes = options.nodes.unwrap_or(*dice.pick(&[3, 3, 3, 4, 5])).max(1);
+        let replicas = if nodes >= 5 { *dice.pick(&[3, 5]) } else { nodes.min(3) as u8 };
+        let bits = *dice.pick(&[0, 1, 1, 2, 3]);
+        let shard_bits = options.shards.map_or(bits, |n| n.max(1).next_power_of_two().trailing_zeros() as u8);
+        let rate = dice.between(1, 4);
+        Plan {
+            seed,
+            nodes,
+            stores: *dice.pick(&[1, 1, 2]),
+            shard_bits,
+            replicas,
+            load_ns: options.seconds.unwrap_or(30) * 1_000 * MS,
+            clients: dice.between(1, 4) as usize,
+            callers: dice.between(1, 4) as usize,
+            keys: *dice.pick(&[2, 8, 8, 40]),
+            think_ns: *dice.pick(&[20 * MS, 100 * MS, 100 * MS, 400 * MS]),
+            faults: if options.calm { Vec::new() } else { chosen(&dice) },
+            fault_gap_ns: (100 * MS, 1_000 * MS * rate),
+            lan: lan(&dice),
+            budgets: budgets(&dice),
+            drift_ppm: *dice.pick(&[0, 100, 10_000]),
+        }
+    }
+}
+
+fn chosen(dice: &Dice) -> Vec<FaultKind> {
+    let share = *dice.pick(&[2, 4, 8]);
+    FaultKind::ALL.into_iter().filter(|_| dice.chance(share, 10)).collect()
+}
+
+fn lan(dice: &Dice) -> Quality {
+    let mut lan = Quality::LAN;
+    if dice.chance(1, 4) {
+        lan.delay_ns = (500_000, 8 * MS);
+    }
+    lan.stalls = *dice.pick(&[0, 2, 20]);
+    lan
+}
+
+fn budgets(dice: &Dice) -> Budgets {
+    Budgets {
+        memtable_bytes: *dice.pick(&[8 << 10, 64 << 10, 1 << 20]),
+        cache_bytes: *dice.pick(&[16 << 10, 1 << 20]),
+        segment_bytes: *dice.pick(&[2 << 20, 2 << 20, 4 << 20]),
+        log_keep_bytes: *dice.pick(&[0, 64 << 10, 8 << 20]),
+        ..Budgets::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_fault_and_many_shapes_occur() {
+        let plans: Vec<Plan> = (0..200).map(|seed| Plan::new(seed, &Options::default())).collect();
+        for kind in FaultKind::ALL {
+            let n = plans.iter().filter(|plan| plan.faults.contains(&kind)).count();
+            assert!((20..180).contains(&n), "{kind:?}: {n} of 200");
+        }
+        assert!(plans.iter().any(|p| p.nodes == 5 && p.replicas == 5));
+        assert!(plans.iter().any(|p| p.nodes == 5 && p.replicas == 3));
+    }
+}

@@ -1,0 +1,239 @@
+//! One run: a cluster under load and faults, then quiet, then judgement.
+
+use crate::client::Client;
+use crate::clock::MachineClock;
+use crate::cluster::{Cluster, Runner, shipped};
+use crate::dice::{Dice, Stream};
+use crate::exec::{Executor, Group};
+use crate::faults::Faults;
+use crate::host::{Parts, VirtualHost};
+use crate::load::{Caller, History};
+use crate::net::Machine;
+use crate::plan::{Options, Plan};
+use lincheck::Op;
+use ringkv_session::ReadLevel;
+use ringkv_storage::disk::fault::FaultDisk;
+use ringkv_wire::ids::ShardId;
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+
+const MS: u64 = 1_000_000;
+/// How long after the last fault every shard must take writes again, ms.
+const LIVE_MS: u64 = 20_000;
+/// How long all replicas may then take to reach the same state, ns.
+const AGREE_NS: u64 = 20_000 * MS;
+
+/// What became of a run.
+#[derive(Clone, Debug, Default)]
+pub struct Outcome {
+    /// Hash of all that happened.
+    pub trace: u64,
+    /// What is wrong; empty: nothing.
+    pub wrong: Vec<String>,
+    /// Operations asked, and how many of them were acknowledged.
+    pub operations: (usize, usize),
+    /// Elections won.
+    pub elections: usize,
+    /// Polls of tasks.
+    pub polls: u64,
+    /// Virtual time, ns.
+    pub virtual_ns: u64,
+    /// What clients asked and were told.
+    pub history: Vec<Op>,
+}
+
+/// Runs a seed. A panic inside is something wrong.
+pub fn run(seed: u64, options: &Options) -> Outcome {
+    run_with(seed, options, shipped())
+}
+
+/// As [`run`], with another store.
+pub fn run_with(seed: u64, options: &Options, runner: Runner) -> Outcome {
+    let plan = Plan::new(seed, options);
+    let exec = Executor::new(seed);
+    let held = exec.clone();
+    match catch_unwind(AssertUnwindSafe(move || Run::new(held, plan, runner).go())) {
+        Ok(outcome) => outcome,
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().cloned();
+            let text = text.or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()));
+            let what = format!("at {} ms: panic: {}", exec.now_ns() / MS, text.unwrap_or_default());
+            Outcome { trace: exec.trace(), wrong: vec![what], ..Outcome::default() }
+        }
+    }
+}
+
+struct Run {
+    cluster: Rc<Cluster>,
+    history: Rc<History>,
+    world: Group,
+    clients: Vec<Machine>,
+    next_client: Cell<u64>,
+}
+
+impl Run {
+    fn new(exec: Executor, plan: Plan, runner: Runner) -> Run {
+        let world = exec.group();
+        let cluster = Rc::new(Cluster::new(exec.clone(), plan, runner));
+        let history = Rc::new(History::new(exec, cluster.map.clone(), cluster.watch.clone()));
+        let clients = (0..cluster.plan.clients).map(|_| cluster.net.machine()).collect();
+        Run { cluster, history, world, clients, next_client: Cell::new(0) }
+    }
+
+    /// A client process on a machine, and its first caller.
+    fn client(&self, machine: Machine) -> Caller {
+        let cluster = &self.cluster;
+        let number = self.next_client.replace(self.next_client.get() + 1);
+        let dice = Dice::new(cluster.plan.seed, Stream::Client, number << 8);
+        let host = VirtualHost::new(Parts {
+            exec: cluster.exec.clone(),
+            net: cluster.net.clone(),
+            machine,
+            group: cluster.exec.group(),
+            clock: Rc::new(MachineClock::new(dice.below(1 << 50), 0, dice.between(0, 400) as i64 - 200)),
+            disk: FaultDisk::new(0),
+            dice,
+        });
+        Caller { client: Client::new(host, cluster.seeds()), number, history: self.history.clone() }
+    }
+
+    /// Runs until `done`, something wrong, or a time. Whether it is done.
+    fn until(&self, until_ns: u64, done: impl Fn() -> bool) -> bool {
+        let exec = &self.cluster.exec;
+        loop {
+            exec.drain();
+            self.cluster.net.flush();
+            self.cluster.look();
+            if done() {
+                return true;
+            }
+            if self.cluster.watch.is_wrong() || !exec.advance(until_ns) {
+                return false;
+            }
+        }
+    }
+
+    fn go(self) -> Outcome {
+        let (cluster, exec) = (&self.cluster, &self.cluster.exec);
+        let plan = &cluster.plan;
+        (0..plan.nodes).for_each(|n| cluster.start(n));
+        for &machine in &self.clients {
+            let caller = self.client(machine);
+            for n in 0..plan.callers as u64 {
+                let dice = Dice::new(plan.seed, Stream::Client, caller.number << 8 | (n + 1));
+                let group = caller.client.host().port().group();
+                exec.spawn(group, caller.clone().load(dice, plan.keys, plan.think_ns, plan.load_ns));
+            }
+        }
+        let faults = Faults::new(cluster.clone(), self.clients.clone());
+        exec.spawn(self.world, faults.clone().run(plan.load_ns));
+        self.until(plan.load_ns, || false);
+        if !cluster.watch.is_wrong() {
+            faults.stop();
+            self.come_to_rest();
+        }
+        let outcome = self.judge();
+        cluster.clear();
+        outcome
+    }
+
+    /// The faults are over: every shard takes writes, all that was acknowledged is there, the replicas agree.
+    fn come_to_rest(&self) {
+        let (cluster, exec) = (&self.cluster, &self.cluster.exec);
+        let auditor = self.client(cluster.net.machine());
+        let (finished, wrong) = (Rc::new(Cell::new(false)), Rc::new(RefCell::new(Vec::new())));
+        let (done, found, caller) = (finished.clone(), wrong.clone(), auditor.clone());
+        let (probes, keys) = (self.probes(), cluster.plan.keys);
+        exec.spawn(self.world, async move {
+            let begun = exec_now(&caller);
+            for (shard, key) in probes {
+                let left_ms = LIVE_MS.saturating_sub((exec_now(&caller) - begun) / MS);
+                if !caller.put(&key, 1, left_ms.max(1)).await {
+                    found.borrow_mut().push(format!("{shard} takes no writes {LIVE_MS} ms after the last fault"));
+                    break;
+                }
+            }
+            for n in 0..keys {
+                if !caller.get(&format!("k{n}"), LIVE_MS, ReadLevel::Linearizable).await {
+                    found.borrow_mut().push(format!("k{n} cannot be read though all is quiet"));
+                    break;
+                }
+            }
+            done.set(true);
+        });
+        let late = exec.now_ns() + 3 * LIVE_MS * MS;
+        if !self.until(late, || finished.get()) && !cluster.watch.is_wrong() {
+            cluster.watch.wrong("the auditor never had its answers".to_owned());
+        }
+        wrong.borrow_mut().drain(..).for_each(|what| cluster.watch.wrong(what));
+        if !cluster.watch.is_wrong() {
+            self.agree();
+        }
+    }
+
+    /// A key for each shard.
+    fn probes(&self) -> BTreeMap<ShardId, String> {
+        let map = &self.cluster.map;
+        let mut probes = BTreeMap::new();
+        for key in (0..).map(|n| format!("probe{n}")) {
+            if let Some(shard) = map.shard_of(crate::cluster::KEYSPACE, key.as_bytes()) {
+                probes.entry(shard.id).or_insert(key);
+            }
+            if probes.len() == map.shards.len() {
+                break;
+            }
+        }
+        probes
+    }
+
+    /// All replicas come to the same applied index.
+    fn agree(&self) {
+        let cluster = &self.cluster;
+        let late = cluster.exec.now_ns() + AGREE_NS;
+        let check = || self.disagreement().is_none();
+        if !self.until(late, check) && !cluster.watch.is_wrong() {
+            let what = self.disagreement().unwrap_or_default();
+            cluster.watch.wrong(format!("replicas do not come to the same state: {what}"));
+        }
+    }
+
+    fn disagreement(&self) -> Option<String> {
+        let views = self.cluster.views();
+        for shard in &self.cluster.map.shards {
+            let of = views.iter().flat_map(|view| view.shards.iter().map(move |s| (view.id, s)));
+            let here: Vec<_> = of.filter(|(_, s)| s.shard == shard.id).collect();
+            let applied: BTreeSet<u64> = here.iter().map(|(_, s)| s.applied).collect();
+            if here.len() != shard.replicas.len() || applied.len() != 1 {
+                let text: Vec<String> = here
+                    .iter()
+                    .map(|(id, s)| format!("{id} {:?} t{} applied {}/{}", s.role, s.term, s.applied, s.last_index))
+                    .collect();
+                return Some(format!("{}: {}", shard.id, text.join(", ")));
+            }
+        }
+        None
+    }
+
+    fn judge(&self) -> Outcome {
+        let cluster = &self.cluster;
+        let history = self.history.take();
+        let mut wrong = cluster.watch.take_wrong();
+        wrong.extend(lincheck::check(&history).findings.iter().map(|finding| finding.to_string()));
+        let acknowledged = history.iter().filter(|op| op.outcome == lincheck::Outcome::Ok).count();
+        Outcome {
+            trace: cluster.exec.trace(),
+            wrong,
+            operations: (history.len(), acknowledged),
+            elections: cluster.watch.elections(),
+            polls: cluster.exec.polls(),
+            virtual_ns: cluster.exec.now_ns(),
+            history,
+        }
+    }
+}
+
+fn exec_now(caller: &Caller) -> u64 {
+    caller.client.host().exec().now_ns()
+}
