@@ -78,7 +78,7 @@ impl History {
             return false;
         };
         let version = found.as_ref().map(|value| value.version);
-        let name = found.as_ref().map(|value| name_of(&value.bytes));
+        let name = found.as_ref().map(|value| name_of(&value.value));
         if let Some(None) = name {
             let key = self.ops.borrow()[at].key.clone();
             self.watch.wrong(format!("the value of {key} that was read was never written"));
