@@ -3,7 +3,7 @@
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use kvsim::plan::{Options, Plan};
-use kvsim::sim::{Outcome, run};
+use kvsim::sim::{Outcome, quiet_panics, run};
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::PathBuf;
@@ -20,7 +20,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Runs one seed, twice, and says what happened.
+    /// Runs one seed, twice (once when verbose), and says what happened.
     Run {
         /// The seed.
         #[arg(long)]
@@ -74,7 +74,7 @@ struct Shape {
 
 impl Shape {
     fn options(&self) -> Options {
-        Options { nodes: self.nodes, shards: self.shards, seconds: self.seconds, calm: self.calm }
+        Options { nodes: self.nodes, shards: self.shards, seconds: self.seconds, calm: self.calm, verbose: false }
     }
 }
 
@@ -94,7 +94,7 @@ fn one(seed: u64, options: &Options, history: Option<PathBuf>, verbose: bool) ->
         tracing_subscriber::fmt().with_max_level(tracing::Level::INFO).without_time().init();
         println!("{:#?}", Plan::new(seed, options));
     }
-    let outcome = twice(seed, options, false);
+    let outcome = twice(seed, &Options { verbose, ..options.clone() }, verbose);
     println!("{}", line(seed, &outcome));
     if let Some(path) = history {
         let file = File::create(&path).with_context(|| path.display().to_string())?;
@@ -135,11 +135,13 @@ fn line(seed: u64, outcome: &Outcome) -> String {
 }
 
 fn many(from: u64, end: u64, until: Option<Instant>, jobs: usize, once: bool, options: &Options) -> ExitCode {
+    quiet_panics();
     let begun = Instant::now();
     let next = std::sync::atomic::AtomicU64::new(from);
     let bad = std::sync::Mutex::new(Vec::new());
     std::thread::scope(|scope| {
         for _ in 0..jobs.max(1) {
+            // Panics of a run are reported with its seed; threads cost a run nothing: it never leaves its own.
             scope.spawn(|| {
                 while until.is_none_or(|until| Instant::now() < until) {
                     let seed = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);

@@ -19,6 +19,8 @@ pub struct Options {
     pub seconds: Option<u64>,
     /// No faults at all.
     pub calm: bool,
+    /// Says every virtual second how the stores are.
+    pub verbose: bool,
 }
 
 /// A kind of fault.

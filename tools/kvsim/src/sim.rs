@@ -54,15 +54,25 @@ pub fn run_with(seed: u64, options: &Options, runner: Runner) -> Outcome {
     let plan = Plan::new(seed, options);
     let exec = Executor::new(seed);
     let held = exec.clone();
-    match catch_unwind(AssertUnwindSafe(move || Run::new(held, plan, runner).go())) {
+    match catch_unwind(AssertUnwindSafe(move || Run::new(held, plan, runner).go(options.verbose))) {
         Ok(outcome) => outcome,
         Err(panic) => {
             let text = panic.downcast_ref::<String>().cloned();
             let text = text.or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()));
-            let what = format!("at {} ms: panic: {}", exec.now_ns() / MS, text.unwrap_or_default());
+            let place = PANICKED.take().unwrap_or_default();
+            let what = format!("at {} ms: panic at {place}: {}", exec.now_ns() / MS, text.unwrap_or_default());
             Outcome { trace: exec.trace(), wrong: vec![what], ..Outcome::default() }
         }
     }
+}
+
+thread_local! {
+    static PANICKED: Cell<Option<String>> = const { Cell::new(None) };
+}
+
+/// From now on a panic says nothing at once: where it was is told with the outcome of its run.
+pub fn quiet_panics() {
+    std::panic::set_hook(Box::new(|info| PANICKED.set(info.location().map(|place| place.to_string()))));
 }
 
 struct Run {
@@ -115,7 +125,7 @@ impl Run {
         }
     }
 
-    fn go(self) -> Outcome {
+    fn go(self, verbose: bool) -> Outcome {
         let (cluster, exec) = (&self.cluster, &self.cluster.exec);
         let plan = &cluster.plan;
         (0..plan.nodes).for_each(|n| cluster.start(n));
@@ -129,6 +139,9 @@ impl Run {
         }
         let faults = Faults::new(cluster.clone(), self.clients.clone());
         exec.spawn(self.world, faults.clone().run(plan.load_ns));
+        if verbose {
+            exec.spawn(self.world, tell(cluster.clone()));
+        }
         self.until(plan.load_ns, || false);
         if !cluster.watch.is_wrong() {
             faults.stop();
@@ -230,6 +243,27 @@ impl Run {
             polls: cluster.exec.polls(),
             virtual_ns: cluster.exec.now_ns(),
             history,
+        }
+    }
+}
+
+/// Says every virtual second how the stores are.
+async fn tell(cluster: Rc<Cluster>) {
+    loop {
+        cluster.exec.sleep(1_000 * MS).await;
+        println!("-- {} ms, {} connections", cluster.exec.now_ns() / MS, cluster.net.connections());
+        for (n, node) in cluster.nodes.iter().enumerate().filter(|(_, node)| !node.is_up()) {
+            println!("n{}: down, machine {:?}", n + 1, node.machine);
+        }
+        for view in cluster.views() {
+            let shards = view.shards.iter().map(|s| {
+                let leader = s.leader.map_or("-".to_owned(), |leader| leader.to_string());
+                let (commit, last) = (s.commit, s.last_index);
+                format!("{} {:?} t{} of {leader} {}/{commit}/{last}", s.shard, s.role, s.term, s.applied)
+            });
+            let shards: Vec<String> = shards.collect();
+            let (admitted, failed, memtables) = (view.admitted, view.failed, view.memtable_bytes);
+            println!("{}: admitted {admitted} failed {failed} memtables {memtables}: {}", view.id, shards.join("; "));
         }
     }
 }
