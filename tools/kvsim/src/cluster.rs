@@ -10,8 +10,8 @@ use crate::net::{Machine, Net};
 use crate::plan::Plan;
 use crate::watch::{Life, Watch};
 pub use disks::DiskPace;
-use ringkv_shard::host::Host;
 use ringkv_shard::config::{Control, StoreConfig, StoreError, StoreView};
+use ringkv_shard::host::Host;
 use ringkv_storage::disk::fault::FaultDisk;
 use ringkv_storage::error::StorageError;
 use ringkv_wire::ids::{ClusterId, Incarnation, KeyspaceId, NodeId, StoreId};
@@ -138,6 +138,7 @@ impl Cluster {
             return;
         }
         self.exec.note(0x5741_0000 + n as u64);
+        tracing::info!(ms = self.exec.now_ns() / 1_000_000, node = n + 1, "starts");
         self.net.set_up(node.machine, true);
         let group = self.exec.group();
         node.process.set(Some(group));
@@ -209,10 +210,8 @@ impl Cluster {
     }
 
     fn ended(&self, error: &StoreError) {
-        let disk = matches!(
-            error,
-            StoreError::Storage { source: StorageError::Disk(_) | StorageError::Poisoned { .. }, .. }
-        );
+        let disk =
+            matches!(error, StoreError::Storage { source: StorageError::Disk(_) | StorageError::Poisoned { .. }, .. });
         if !(disk && self.disks_fail.get()) {
             self.watch.wrong(format!("a store stopped: {error}"));
         }
@@ -229,6 +228,7 @@ impl Cluster {
         let node = &self.nodes[n];
         let Some(group) = node.process.take() else { return };
         self.exec.note(0xdead_0000 + n as u64);
+        tracing::info!(ms = self.exec.now_ns() / 1_000_000, node = n + 1, power, "killed");
         self.exec.kill(group);
         self.net.process_died(group, power);
         for store in &node.stores {

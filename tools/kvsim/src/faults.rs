@@ -41,6 +41,7 @@ impl Faults {
             }
             let kind = *self.dice.pick(&plan.faults);
             exec.note(0xfa17_0000 + kind as u64);
+            tracing::info!(ms = exec.now_ns() / MS, ?kind, "fault");
             let this = self.clone();
             exec.spawn(self.group, async move { this.cause(kind, until_ns).await });
         }

@@ -54,7 +54,7 @@ pub fn run_with(seed: u64, options: &Options, runner: Runner) -> Outcome {
     let plan = Plan::new(seed, options);
     let exec = Executor::new(seed);
     let held = exec.clone();
-    match catch_unwind(AssertUnwindSafe(move || Run::new(held, plan, runner).go(options.verbose))) {
+    match catch_unwind(AssertUnwindSafe(move || Run::new(held, plan, runner, options.verbose).go())) {
         Ok(outcome) => outcome,
         Err(panic) => {
             let text = panic.downcast_ref::<String>().cloned();
@@ -81,15 +81,18 @@ struct Run {
     world: Group,
     clients: Vec<Machine>,
     next_client: Cell<u64>,
+    /// When to say again how the stores are, ns.
+    tell_ns: Cell<u64>,
 }
 
 impl Run {
-    fn new(exec: Executor, plan: Plan, runner: Runner) -> Run {
+    fn new(exec: Executor, plan: Plan, runner: Runner, verbose: bool) -> Run {
         let world = exec.group();
         let cluster = Rc::new(Cluster::new(exec.clone(), plan, runner));
         let history = Rc::new(History::new(exec, cluster.map.clone(), cluster.watch.clone()));
         let clients = (0..cluster.plan.clients).map(|_| cluster.net.machine()).collect();
-        Run { cluster, history, world, clients, next_client: Cell::new(0) }
+        let tell_ns = Cell::new(if verbose { 0 } else { u64::MAX });
+        Run { cluster, history, world, clients, next_client: Cell::new(0), tell_ns }
     }
 
     /// A client process on a machine, and its first caller.
@@ -116,6 +119,10 @@ impl Run {
             exec.drain();
             self.cluster.net.flush();
             self.cluster.look();
+            if exec.now_ns() >= self.tell_ns.get() {
+                self.tell_ns.set(exec.now_ns() + 1_000 * MS);
+                tell(&self.cluster);
+            }
             if done() {
                 return true;
             }
@@ -125,7 +132,7 @@ impl Run {
         }
     }
 
-    fn go(self, verbose: bool) -> Outcome {
+    fn go(self) -> Outcome {
         let (cluster, exec) = (&self.cluster, &self.cluster.exec);
         let plan = &cluster.plan;
         (0..plan.nodes).for_each(|n| cluster.start(n));
@@ -139,9 +146,6 @@ impl Run {
         }
         let faults = Faults::new(cluster.clone(), self.clients.clone());
         exec.spawn(self.world, faults.clone().run(plan.load_ns));
-        if verbose {
-            exec.spawn(self.world, tell(cluster.clone()));
-        }
         self.until(plan.load_ns, || false);
         if !cluster.watch.is_wrong() {
             faults.stop();
@@ -247,24 +251,21 @@ impl Run {
     }
 }
 
-/// Says every virtual second how the stores are.
-async fn tell(cluster: Rc<Cluster>) {
-    loop {
-        cluster.exec.sleep(1_000 * MS).await;
-        println!("-- {} ms, {} connections", cluster.exec.now_ns() / MS, cluster.net.connections());
-        for (n, node) in cluster.nodes.iter().enumerate().filter(|(_, node)| !node.is_up()) {
-            println!("n{}: down, machine {:?}", n + 1, node.machine);
-        }
-        for view in cluster.views() {
-            let shards = view.shards.iter().map(|s| {
-                let leader = s.leader.map_or("-".to_owned(), |leader| leader.to_string());
-                let (commit, last) = (s.commit, s.last_index);
-                format!("{} {:?} t{} of {leader} {}/{commit}/{last}", s.shard, s.role, s.term, s.applied)
-            });
-            let shards: Vec<String> = shards.collect();
-            let (admitted, failed, memtables) = (view.admitted, view.failed, view.memtable_bytes);
-            println!("{}: admitted {admitted} failed {failed} memtables {memtables}: {}", view.id, shards.join("; "));
-        }
+/// Says how the stores are. No task does it: it must not disturb the run.
+fn tell(cluster: &Cluster) {
+    println!("-- {} ms, {} connections", cluster.exec.now_ns() / MS, cluster.net.connections());
+    for (n, _) in cluster.nodes.iter().enumerate().filter(|(_, node)| !node.is_up()) {
+        println!("n{}: down", n + 1);
+    }
+    for view in cluster.views() {
+        let shards = view.shards.iter().map(|s| {
+            let leader = s.leader.map_or("-".to_owned(), |leader| leader.to_string());
+            let (commit, last) = (s.commit, s.last_index);
+            format!("{} {:?} t{} of {leader} {}/{commit}/{last}", s.shard, s.role, s.term, s.applied)
+        });
+        let shards: Vec<String> = shards.collect();
+        let (admitted, failed, memtables) = (view.admitted, view.failed, view.memtable_bytes);
+        println!("{}: admitted {admitted} failed {failed} memtables {memtables}: {}", view.id, shards.join("; "));
     }
 }
 

@@ -134,7 +134,11 @@ impl Toy {
     fn event(&mut self, event: NetEvent) {
         match event {
             NetEvent::Opened { conn, .. } => {
-                let hello = Hello { answer: Answer::Welcome, from: self.config.id, ..Hello::client(Default::default(), self.config.id) };
+                let hello = Hello {
+                    answer: Answer::Welcome,
+                    from: self.config.id,
+                    ..Hello::client(Default::default(), self.config.id)
+                };
                 self.host.send(conn, Bytes::copy_from_slice(&hello.encode()));
                 self.decoders.insert(conn, Decoder::new(64 << 20));
             }

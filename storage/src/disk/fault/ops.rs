@@ -1,6 +1,7 @@
 //! The operations: each waits its turn, meets its fault, takes effect.
 
 use super::FaultDisk;
+use super::content::SECTOR;
 use super::knobs::{Fault, OpKind};
 use super::state::{Change, State, parent};
 use super::testing::yield_once;
@@ -170,7 +171,8 @@ fn take_effect(state: &mut State, kind: OpKind, path: &str, change: Change) -> R
             Err(eio(path, "write"))
         }
         (Some(Fault::ShortWrite), Change::Write { inode, offset, data }) => {
-            let (wanted, got) = (data.len(), state.below(data.len() as u64) as usize);
+            // Whole sectors, as everywhere.
+            let (wanted, got) = (data.len(), (state.below(data.len() as u64) / SECTOR * SECTOR) as usize);
             state.apply(Change::Write { inode, offset, data: data[..got].into() }, path)?;
             Err(DiskError::ShortWrite { path: path.to_owned(), offset, wanted, got })
         }
