@@ -182,7 +182,8 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_named() {
-        let cases: [(&str, &[(Life, AppliedEntry)], &[(Life, StoreView)]); 6] = [
+        type Case<'a> = (&'a str, &'a [(Life, AppliedEntry)], &'a [(Life, StoreView)]);
+        let cases: [Case; 6] = [
             ("logs do not match", &[entry(1, 1, 1, 5), entry(2, 1, 1, 6)], &[]),
             ("logs do not match", &[entry(1, 1, 1, 5), entry(2, 1, 2, 5)], &[]),
             ("again", &[entry(1, 1, 1, 5), entry(1, 1, 1, 5)], &[]),

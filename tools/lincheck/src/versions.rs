@@ -26,8 +26,8 @@ pub(crate) fn of_key(ops: &[&Op]) -> Vec<Finding> {
     for get in gets.clone() {
         let version = get.version().unwrap_or(0);
         let other = match at.get(&version) {
-            Some(writes) if !writes.iter().any(|w| w.value == get.value) => writes.first().copied(),
-            Some(_) => None,
+            Some(writes) if writes.iter().any(|w| w.value == get.value) => None,
+            Some(writes) => writes.iter().copied().find(|w| !together(ops, w, get)),
             None => Some(*seen.entry(version).or_insert(get)).filter(|first| first.value != get.value),
         };
         findings.extend(other.map(|other| Finding::VersionOfAnother { ops: pair(other, get) }));
@@ -35,6 +35,13 @@ pub(crate) fn of_key(ops: &[&Op]) -> Vec<Finding> {
     twice(ops, gets, &mut findings);
     findings.dedup();
     findings
+}
+
+/// Whether what `get` saw may have travelled in the request of `write`: put by the same client at the same time, its answer
+/// lost.
+fn together(ops: &[&Op], write: &Op, get: &Op) -> bool {
+    let lost = |op: &&&Op| op.kind == Kind::Put && op.outcome == Outcome::Unknown && op.value == get.value;
+    ops.iter().filter(lost).any(|put| put.client == write.client && put.overlaps(write))
 }
 
 fn twice<'o>(ops: &[&'o Op], gets: impl Iterator<Item = &'o Op>, findings: &mut Vec<Finding>) {

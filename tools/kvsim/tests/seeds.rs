@@ -1,0 +1,29 @@
+//! A few whole clusters in every `cargo test`: many more run by `kvsim fuzz`.
+
+use kvsim::plan::Options;
+use kvsim::sim::run;
+
+/// Each seed twice, with equal traces.
+fn clean(seeds: std::ops::Range<u64>, options: &Options) {
+    for seed in seeds {
+        let outcome = run(seed, options);
+        assert_eq!(outcome.wrong, Vec::<String>::new(), "seed {seed}");
+        assert!(outcome.operations.1 > 10, "seed {seed}: {:?}", outcome.operations);
+        assert_eq!(outcome.trace, run(seed, options).trace, "seed {seed}: two runs differ");
+    }
+}
+
+#[test]
+fn three_nodes_through_faults() {
+    clean(0..6, &Options { nodes: Some(3), seconds: Some(8), ..Options::default() });
+}
+
+#[test]
+fn any_shape_through_faults() {
+    clean(100..106, &Options { seconds: Some(5), ..Options::default() });
+}
+
+#[test]
+fn one_node_alone() {
+    clean(200..202, &Options { nodes: Some(1), seconds: Some(5), ..Options::default() });
+}
