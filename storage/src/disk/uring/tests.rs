@@ -75,3 +75,44 @@ fn teardown_with_commits_in_flight_waits_for_them() {
         assert!(matches!(result, Ok(()) | Err(DiskError::Io { .. })), "done, or cancelled and said so: {result:?}");
     }
 }
+
+/// A file system of 1 MiB in memory; unmounted when dropped. None where we may not mount.
+struct Tiny(tempfile::TempDir);
+
+impl Tiny {
+    fn mount() -> Option<Tiny> {
+        let dir = tempfile::tempdir().unwrap();
+        let mut mount = std::process::Command::new("mount");
+        let mounted = mount.args(["-t", "tmpfs", "-o", "size=1m", "none"]).arg(dir.path()).output();
+        mounted.is_ok_and(|mounted| mounted.status.success()).then(|| Tiny(dir))
+    }
+}
+
+impl Drop for Tiny {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").arg("-l").arg(self.0.path()).output();
+    }
+}
+
+#[test]
+fn a_full_disk_is_told_and_gets_its_blocks_back() {
+    let (Some(ring), Some(tiny)) = (ring(), Tiny::mount()) else {
+        return eprintln!("skipped: no io_uring, or no right to mount");
+    };
+    let disk = UringDisk::open(tiny.0.path(), ring.clone()).unwrap();
+    let steps = async {
+        let file = disk.open("seg", OpenMode::Create).await.unwrap();
+        disk.allocate(&file, 64 << 10).await.unwrap();
+        assert!(matches!(disk.allocate(&file, 4 << 20).await, Err(DiskError::NoSpace { .. })));
+        assert_eq!(disk.size(&file).await.unwrap(), 64 << 10);
+        disk.allocate(&file, 128 << 10).await.unwrap();
+        disk.commit(&file, 0, DiskBuf::zeroed(4096)).await.0.unwrap();
+        // A write or a commit that runs out in the middle names the reason, or how far it came.
+        let table = disk.open("table", OpenMode::Create).await.unwrap();
+        let refused = disk.write_at(&table, 0, DiskBuf::zeroed(2 << 20)).await.0;
+        assert!(matches!(refused, Err(DiskError::NoSpace { .. } | DiskError::ShortWrite { .. })), "{refused:?}");
+        let refused = disk.commit(&table, 0, DiskBuf::zeroed(2 << 20)).await.0;
+        assert!(matches!(refused, Err(DiskError::NoSpace { .. } | DiskError::ShortWrite { .. })), "{refused:?}");
+    };
+    ring.block_on(steps).unwrap();
+}
