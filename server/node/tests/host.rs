@@ -60,8 +60,8 @@ impl Tenant for Sleeper {
                 let commit = async move { after.disk().commit(&file, 4096, DiskBuf::zeroed(4096)).await.0 };
                 let (seen, waker) = (seen.clone(), host.clone());
                 host.spawn(async move {
-                    commit.await.expect("a commit");
-                    seen.closed.fetch_add(1, Ordering::SeqCst);
+                    // The last ones may be given up with the core.
+                    seen.closed.fetch_add(u64::from(commit.await.is_ok()), Ordering::SeqCst);
                     waker.wake();
                 });
             }
@@ -251,7 +251,7 @@ fn a_client_that_never_reads_is_not_read_from() {
             other.echo(id, b"unharmed");
         }
         // It may still be served: slow is no crime. Dropping it ends it.
-        assert_eq!(core.seen.closed.load(Ordering::SeqCst), 0);
+        assert_eq!(core.seen.closed.load(Ordering::SeqCst), 0, "{kind}");
         drop(deaf);
         core.wait_closed(1);
     }

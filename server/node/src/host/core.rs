@@ -9,6 +9,9 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
 
+/// What one client's connection may give the store per turn: what is given at once is answered at once.
+pub const SHARE_BYTES: usize = 64 << 10;
+
 /// What a core's thread is told at its start.
 #[derive(Debug)]
 pub struct CoreConfig {

@@ -84,6 +84,8 @@ struct Inner {
     clients: Cell<usize>,
     next_conn: Cell<u64>,
     door: RefCell<Option<Rc<Door>>>,
+    /// The store has ended: nobody is taken in any more.
+    closed: Cell<bool>,
 }
 
 /// Starts the core's thread, and answers when its executor and its ring exist; an error says why they cannot (io_uring is
@@ -196,6 +198,7 @@ impl GlommioHost {
             clients: Cell::new(0),
             next_conn: Cell::new(1),
             door: RefCell::default(),
+            closed: Cell::new(false),
         });
         inner.core.add_store(&inner);
         GlommioHost(inner)
@@ -227,6 +230,9 @@ impl RealHost for GlommioHost {
 impl Inner {
     /// A connection that said hello: the store is told, unless there are too many.
     fn welcome(self: &Rc<Self>, socket: Shared, hello: Hello) {
+        if self.closed.get() {
+            return;
+        }
         if hello.role == Role::Client && self.clients.get() >= self.limits.clients_max {
             glommio::spawn_local(dial::refuse(self.clone(), socket, hello, Answer::Busy)).detach();
             return;
@@ -253,6 +259,7 @@ impl Inner {
 
     /// Closes everything as it is.
     fn abandon(&self) {
+        self.closed.set(true);
         self.close_door();
         self.every_conn().iter().for_each(|conn| conn.kill());
     }
@@ -361,6 +368,9 @@ impl Host for GlommioHost {
 
     async fn wait(&self, until_boot_ns: u64) {
         let inner = &self.0;
+        // What the store took it has answered by now: only now is it known who may give more.
+        let held = std::mem::take(&mut *inner.held.borrow_mut());
+        held.values().for_each(Conn::read_on);
         let (mut waited, mut over) = (false, false);
         poll_fn(|cx| {
             over = over || inner.ready() || until_boot_ns <= self.now().boot_ns;
@@ -387,7 +397,5 @@ impl Host for GlommioHost {
         let inner = &self.0;
         inner.received_bytes.set(inner.received_bytes.get() - inner.event_bytes.take());
         inner.takes.set(inner.takes.get() + 1);
-        let held = std::mem::take(&mut *inner.held.borrow_mut());
-        held.values().for_each(Conn::read_on);
     }
 }

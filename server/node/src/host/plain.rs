@@ -40,6 +40,8 @@ struct Inner {
     events: RefCell<Vec<NetEvent>>,
     /// Bytes of the `Received` events among them.
     received_bytes: Cell<usize>,
+    /// How often the store has taken its events.
+    takes: Cell<u64>,
     woken: Cell<bool>,
     /// The store, in `wait`.
     waiter: RefCell<Option<Waker>>,
@@ -90,6 +92,7 @@ impl PlainHost {
             spin,
             events: RefCell::default(),
             received_bytes: Cell::new(0),
+            takes: Cell::new(0),
             woken: Cell::new(false),
             waiter: RefCell::default(),
             paused: RefCell::default(),
@@ -269,6 +272,7 @@ impl Host for PlainHost {
     fn take_events(&self, out: &mut Vec<NetEvent>) {
         out.append(&mut self.0.events.borrow_mut());
         self.0.received_bytes.set(0);
+        self.0.takes.set(self.0.takes.get() + 1);
         let paused = std::mem::take(&mut *self.0.paused.borrow_mut());
         paused.into_values().for_each(Waker::wake);
     }

@@ -247,9 +247,12 @@ impl Client {
             if let Some(message) = self.decoder.next().unwrap() {
                 return Some(message);
             }
-            match self.socket.read(&mut chunk).expect("a clean end, not a reset") {
-                0 => return None,
-                n => self.decoder.feed(&chunk[..n]),
+            match self.socket.read(&mut chunk) {
+                Ok(0) => return None,
+                Ok(n) => self.decoder.feed(&chunk[..n]),
+                // Somebody stopped this process and let it go on.
+                Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(e) => panic!("a clean end, not a reset: {e}"),
             }
         }
     }

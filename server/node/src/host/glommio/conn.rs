@@ -1,6 +1,7 @@
 //! One connection of host/glommio: a multishot receive into the core's provided buffers, one send in flight, and the way it
 //! ends.
 
+use crate::host::core::SHARE_BYTES;
 use crate::host::glommio::Inner;
 use crate::host::glommio::socket::{Shared, fd};
 use crate::host::outbox::Outbox;
@@ -25,8 +26,6 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 /// a reset overtakes what was sent last.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// What a client's connection may give the store per turn.
-const SHARE_BYTES: usize = 64 << 10;
 /// What may have arrived beyond that before nothing more is read.
 const INBOX_BYTES_PAUSE: usize = 256 << 10;
 
@@ -56,6 +55,8 @@ pub(super) struct Conn {
     receiving: Cell<Option<Ticket>>,
     /// Nothing is read until the store, or the other side, has caught up.
     paused: Cell<bool>,
+    /// The receive in flight was asked to end.
+    stopping: Cell<bool>,
     /// Arrived, and not yet given to the store.
     inbox: RefCell<Inbox>,
     out: RefCell<Outbox>,
@@ -97,6 +98,7 @@ impl Conn {
             state: Cell::new(State::Open),
             receiving: Cell::new(None),
             paused: Cell::new(false),
+            stopping: Cell::new(false),
             inbox: RefCell::default(),
             out: RefCell::default(),
             dirty: Cell::new(false),
@@ -218,8 +220,10 @@ impl Conn {
     fn received(self: &Rc<Self>, done: Completion) {
         // SAFETY: the completion is of a receive from that group, and taken here, once.
         let arrived = unsafe { self.host.core.provided.take(&done) };
+        let stopped = done.last && self.stopping.get();
         if done.last {
             self.receiving.set(None);
+            self.stopping.set(false);
         }
         match done.result {
             n if n > 0 => {
@@ -230,8 +234,10 @@ impl Conn {
                     inbox.queue.push_back(bytes);
                 }
             }
-            // Out of buffers (they are given back at once), interrupted, or cancelled by a pause that may be over.
-            e if matches!(-e, libc::ENOBUFS | libc::EINTR | libc::EAGAIN | libc::ECANCELED) => {}
+            // Out of buffers (they are given back at once), or interrupted.
+            e if matches!(-e, libc::ENOBUFS | libc::EINTR | libc::EAGAIN) => {}
+            // A pause, which may be over. Else the whole ring is ending.
+            e if e == -libc::ECANCELED && stopped => {}
             // The end: what came before it is still the store's.
             0 if self.inbox.borrow().bytes > 0 => self.inbox.borrow_mut().ended = true,
             _ => return self.kill(),
@@ -258,6 +264,7 @@ impl Conn {
                 && let Some(ticket) = self.receiving.get()
             {
                 self.host.core.ring.cancel(ticket);
+                self.stopping.set(true);
             }
             self.paused.set(pause);
         }

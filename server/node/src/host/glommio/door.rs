@@ -144,8 +144,8 @@ impl Owner for Door {
             return;
         }
         match -done.result {
-            // The other side was gone before we looked, or the kernel ended the multishot for its own reasons.
-            libc::ECONNABORTED | libc::EINTR | libc::EAGAIN | libc::ECANCELED => self.accept(),
+            // The other side was gone before we looked.
+            libc::ECONNABORTED | libc::EINTR | libc::EAGAIN => self.accept(),
             error if error > 0 => self.failed(error),
             _ => self.accept(),
         }

@@ -1,5 +1,6 @@
 //! One connection of host/plain: what is queued to leave, and the task that moves its bytes.
 
+use crate::host::core::SHARE_BYTES;
 use crate::host::outbox::Outbox;
 use crate::host::plain::Inner;
 use bytes::Bytes;
@@ -43,12 +44,14 @@ pub(super) struct Conn {
     state: Cell<State>,
     out: RefCell<Outbox>,
     task: RefCell<Option<Waker>>,
+    /// Bytes given to the store since it last took its events, and which time that was.
+    given: Cell<(u64, usize)>,
 }
 
 impl Conn {
     pub fn new(id: ConnId, client: bool) -> Conn {
         let (state, out, task) = (Cell::new(State::Open), RefCell::default(), RefCell::default());
-        Conn { id, client, state, out, task }
+        Conn { id, client, state, out, task, given: Cell::default() }
     }
 
     /// Queues bytes; answers how many are queued now. The task sends them when this turn is over.
@@ -151,7 +154,10 @@ async fn read(host: &Inner, conn: &Conn, from: &mut ReadHalf<'_>) {
         poll_fn(|cx| {
             let behind = host.received_bytes.get() >= host.limits.received_bytes_pause;
             let clogged = conn.client && conn.backlog_bytes() > host.limits.backlog_bytes_pause;
-            if behind || clogged {
+            // Given all that a socket may bring before its turn, a store would answer all of it at once.
+            let (at, given) = conn.given.get();
+            let sated = conn.client && at == host.takes.get() && given >= SHARE_BYTES;
+            if behind || clogged || sated {
                 host.paused.borrow_mut().insert(conn.id, cx.waker().clone());
                 return Poll::Pending;
             }
@@ -171,6 +177,9 @@ async fn read(host: &Inner, conn: &Conn, from: &mut ReadHalf<'_>) {
         match got {
             Ok(bytes) if !bytes.is_empty() => {
                 if conn.state.get() == State::Open {
+                    let (at, given) = conn.given.get();
+                    let before = if at == host.takes.get() { given } else { 0 };
+                    conn.given.set((host.takes.get(), before + bytes.len()));
                     host.push(NetEvent::Received { conn: conn.id, bytes });
                 }
             }
