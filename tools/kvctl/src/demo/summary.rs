@@ -40,6 +40,8 @@ pub struct Summary {
     pub caught_up_ms: f64,
     /// Nodes that did not end in good order when asked.
     pub ended_badly: Vec<u32>,
+    /// Keys that the bench had loaded and that it found absent, or with another key's value.
+    pub bench_wrong: u64,
     /// Keys a second and latencies, measured briefly.
     pub bench: Option<kvbench::Report>,
     /// The whole demo.
@@ -82,9 +84,20 @@ impl Leaderless {
 impl Summary {
     /// Whether nothing was lost and everything healed.
     pub fn is_well(&self) -> bool {
-        let nothing_wrong = self.lost == 0 && self.input_wrong == 0 && self.risen == 0 && self.stale_reads == 0;
+        let nothing_wrong = self.counted().iter().all(|(count, _)| *count == 0);
         let healed = self.leaderless_ms.never.is_empty() && self.ended_badly.is_empty();
         nothing_wrong && healed && self.key.as_deref() == Some("10")
+    }
+
+    /// What must be zero, with the words for it.
+    fn counted(&self) -> [(u64, &'static str); 5] {
+        [
+            (self.lost, "acknowledged keys were LOST"),
+            (self.input_wrong, "keys did not read back as they were written"),
+            (self.bench_wrong, "keys of the bench were absent or foreign"),
+            (self.risen, "refused writes took effect"),
+            (self.stale_reads, "reads were stale"),
+        ]
     }
 
     /// The last word.
@@ -95,13 +108,9 @@ impl Summary {
             return format!("  {acknowledged} keys acknowledged, none lost. {seconds:.1} s in all.");
         }
         let mut wrong = Vec::new();
-        let counted = [
-            (self.lost, "acknowledged keys were LOST"),
-            (self.input_wrong, "keys did not read back as they were written"),
-            (self.risen, "refused writes took effect"),
-            (self.stale_reads, "reads were stale"),
-        ];
-        wrong.extend(counted.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")));
+        wrong.extend(
+            self.counted().iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")),
+        );
         if !self.leaderless_ms.never.is_empty() {
             wrong.push(format!("no new leader for {}", self.leaderless_ms.never.join(", ")));
         }
@@ -130,6 +139,7 @@ mod tests {
         let flaws = [
             Summary { lost: 1, ..well() },
             Summary { input_wrong: 1, ..well() },
+            Summary { bench_wrong: 1, ..well() },
             Summary { risen: 1, ..well() },
             Summary { stale_reads: 1, ..well() },
             Summary { key: Some("9".into()), ..well() },
