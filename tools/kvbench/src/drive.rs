@@ -74,7 +74,8 @@ pub async fn phase<T: Target>(
             shared: shared.clone(),
             keys: Keys::new(workload.distribution, workload.keys, workload.seed, stream(phase.kind, number)),
             writes: 0,
-            notes: recorder.as_deref().map(|recorder| recorder.notes(number)),
+            // Calls of one client travel together, whoever made them: that is who asks, in a history.
+            notes: recorder.as_deref().map(|recorder| recorder.notes(number % targets.len() as u64)),
             told: Told::default(),
         };
         tokio::spawn(caller.run())

@@ -36,7 +36,7 @@ pub struct Notes {
 }
 
 impl Recorder {
-    /// An empty part for caller number `client`.
+    /// An empty part for a caller that asks through client number `client`.
     pub fn notes(&self, client: u64) -> Notes {
         Notes { started: self.started, client, ops: Vec::new() }
     }
