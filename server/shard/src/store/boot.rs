@@ -29,12 +29,8 @@ pub(super) async fn open<H: Host>(host: H, config: StoreConfig, control: Control
     disk.create_dir(&config.dir).await.map_err(|e| failed(e.into()))?;
     let options = EngineOptions { cache_bytes: config.budgets.cache_bytes, seed: host.random(), ..Default::default() };
     let engine = Engine::open(disk.clone(), &config.dir, options).await.map_err(failed)?;
-    let options = LogOptions {
-        store_identity: identity(&config),
-        segment_bytes: config.budgets.segment_bytes,
-        keep_bytes: config.budgets.log_keep_bytes,
-    };
-    let (log, recovered) = Log::open(disk, &format!("{}/log", config.dir), options).await.map_err(failed)?;
+    let log_dir = format!("{}/log", config.dir);
+    let (log, recovered) = Log::open(disk, &log_dir, log_options(&config)).await.map_err(failed)?;
     tracing::info!(store = %config.id, report = ?recovered.report, "log recovered");
     check_made(&config, &recovered)?;
     let mut found: BTreeMap<_, _> = recovered.shards.into_iter().map(|s| (s.state.shard, s)).collect();
@@ -92,6 +88,14 @@ pub(super) async fn open<H: Host>(host: H, config: StoreConfig, control: Control
         wanted_turn_ns: now.boot_ns,
         delay_ns: 0,
     })
+}
+
+fn log_options(config: &StoreConfig) -> LogOptions {
+    LogOptions {
+        store_identity: identity(config),
+        segment_bytes: config.budgets.segment_bytes,
+        keep_bytes: config.budgets.log_keep_bytes,
+    }
 }
 
 /// A store that had a log and finds none must not begin anew: it may have voted and acknowledged.
