@@ -24,7 +24,7 @@ const SLICES_MAX: usize = 16;
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the other side may take to close after we did: dropping a socket with unread bytes resets the connection, and
 /// a reset overtakes what was sent last.
-const LINGER: Duration = Duration::from_secs(1);
+pub(super) const LINGER: Duration = Duration::from_secs(1);
 
 /// What may have arrived beyond that before nothing more is read.
 const INBOX_BYTES_PAUSE: usize = 256 << 10;

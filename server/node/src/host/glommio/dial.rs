@@ -1,7 +1,7 @@
 //! Connections that host/glommio opens, and those it refuses.
 
 use crate::door::HELLO_TIMEOUT;
-use crate::host::glommio::conn::Conn;
+use crate::host::glommio::conn::{Conn, LINGER};
 use crate::host::glommio::socket::{self, Shared};
 use crate::host::glommio::{Inner, timed};
 use crate::host::socket::refusal;
@@ -40,4 +40,6 @@ pub(super) async fn refuse(host: Rc<Inner>, socket: Shared, hello: Hello, answer
     let saying = socket::write_hello(&host.core.ring, &socket, refusal(hello, answer));
     let said = matches!(timed(HELLO_TIMEOUT, saying).await, Some(Ok(())));
     tracing::debug!(?answer, said, "a connection refused");
+    // Whoever does not close in time is reset.
+    let _ = timed(LINGER, socket::linger(&host.core.ring, &socket)).await;
 }

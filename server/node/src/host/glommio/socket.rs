@@ -12,6 +12,9 @@ use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::rc::Rc;
 
+/// What is thrown away at once.
+const LINGER_BYTES: usize = 16 << 10;
+
 /// A socket shared by its operations.
 pub(super) type Shared = Rc<OwnedFd>;
 
@@ -34,22 +37,21 @@ pub(super) async fn connect(ring: &Ring, to: SocketAddr) -> io::Result<Shared> {
 
 /// Reads exactly one hello, and not a byte behind it.
 pub(super) async fn read_hello(ring: &Ring, socket: &Shared) -> io::Result<Hello> {
-    let mut bytes = Box::new([0; HELLO_BYTES]);
+    let mut bytes: Box<[u8]> = Box::new([0; HELLO_BYTES]);
     let mut at = 0;
     while at < HELLO_BYTES {
-        let make = |socket: types::Fd, rest: &mut [u8]| {
-            opcode::Recv::new(socket, rest.as_mut_ptr(), rest.len() as u32).build()
-        };
-        let (got, back) = moved(ring, socket, bytes, at, make).await;
+        let (got, back) = moved(ring, socket, bytes, at, receive).await;
         bytes = back;
         at += got?;
     }
-    Hello::decode(&bytes).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))
+    let mut hello = [0; HELLO_BYTES];
+    hello.copy_from_slice(&bytes);
+    Hello::decode(&hello).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))
 }
 
 /// Sends a hello.
 pub(super) async fn write_hello(ring: &Ring, socket: &Shared, hello: Hello) -> io::Result<()> {
-    let mut bytes = Box::new(hello.encode());
+    let mut bytes: Box<[u8]> = Box::new(hello.encode());
     let mut at = 0;
     while at < HELLO_BYTES {
         let make = |socket: types::Fd, rest: &mut [u8]| {
@@ -62,15 +64,34 @@ pub(super) async fn write_hello(ring: &Ring, socket: &Shared, hello: Hello) -> i
     Ok(())
 }
 
+/// Lets the last bytes arrive: closes our half and reads until the other side closes its own.
+pub(super) async fn linger(ring: &Ring, socket: &Shared) {
+    if rustix::net::shutdown(&**socket, rustix::net::Shutdown::Write).is_err() {
+        return;
+    }
+    let mut rest = vec![0; LINGER_BYTES].into_boxed_slice();
+    loop {
+        let (got, back) = moved(ring, socket, rest, 0, receive).await;
+        rest = back;
+        if got.is_err() {
+            return;
+        }
+    }
+}
+
+fn receive(socket: types::Fd, into: &mut [u8]) -> Entry {
+    opcode::Recv::new(socket, into.as_mut_ptr(), into.len() as u32).build()
+}
+
 /// Moves some of the bytes from `at` on; none is an end, and an error.
 async fn moved(
     ring: &Ring,
     socket: &Shared,
-    bytes: Box<[u8; HELLO_BYTES]>,
+    bytes: Box<[u8]>,
     at: usize,
     make: impl FnOnce(types::Fd, &mut [u8]) -> Entry,
-) -> (io::Result<usize>, Box<[u8; HELLO_BYTES]>) {
-    // SAFETY: both callers' entries point at the descriptor and the rest of the boxed bytes, which the operation owns.
+) -> (io::Result<usize>, Box<[u8]>) {
+    // SAFETY: all callers' entries point at the descriptor and the rest of the boxed bytes, which the operation owns.
     let moving: Cancelling<_> = unsafe {
         ring.op((socket.clone(), bytes), |(socket, bytes)| make(fd(socket), &mut bytes[at..])).cancel_on_drop(ring)
     };
