@@ -284,7 +284,7 @@ impl<D: Disk> Log<D> {
 
     /// The first index that the log may still hold: one above the shard's floor.
     pub fn first_index(&self, shard: ShardId) -> u64 {
-        self.shared.state.borrow().mirror.shards.get(&shard).map_or(1, |log| log.state.floor_index + 1)
+        self.shared.state.borrow().mirror.shards.get(&shard).map_or(1, |log| log.state.floor_index.saturating_add(1))
     }
 
     /// Prepares the next segment ahead of need and recycles those that nothing needs. To be called every few milliseconds,

@@ -12,7 +12,8 @@
 //! flight took effect wholly, in part (whole sectors of 512 bytes) or not at all. **Power loss** ([`FaultDisk::crash_power`]):
 //! of what was not synced, each sector is on the platter or not, in any of the versions written since the last sync; a file
 //! that grew has its old or its new length; unsynced names survive up to some point, or each on its own, a rename whole or
-//! not at all. A sector is never torn inside. After either, every handle from before fails: go on with the [`FaultDisk`]
+//! not at all. A sector is never torn inside. A write or sync whose future was dropped may take effect at any time later,
+//! behind the back of whoever works on. After either crash, every handle from before fails: go on with the [`FaultDisk`]
 //! that the crash returned.
 //!
 //! **While it runs**, by rate ([`Faults`]) or once, on a chosen operation ([`FaultDisk::inject`]): see [`Fault`]. A failed

@@ -94,9 +94,9 @@ impl ShardLog {
             self.spans.pop_front();
         }
         if let Some(span) = self.spans.front_mut() {
-            span.first = span.first.max(index + 1);
+            span.first = span.first.max(index.saturating_add(1));
         }
-        while self.terms.get(1).is_some_and(|(first, _)| *first <= index + 1) {
+        while self.terms.get(1).is_some_and(|(first, _)| *first <= index.saturating_add(1)) {
             self.terms.pop_front();
         }
         if self.spans.is_empty() {

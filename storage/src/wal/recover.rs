@@ -133,9 +133,9 @@ fn check_whole<F>(
 /// Every shard's entries must begin right behind its floor.
 fn check_floors(dir: &str, walk: &Walk) -> Result<(), StorageError> {
     for (shard, log) in &walk.mirror.shards {
-        let floor = log.state.floor_index;
-        if let Some(first) = log.first().filter(|first| *first != floor + 1) {
-            let expected = format!("entries of {shard} from {}", floor + 1);
+        let next = log.state.floor_index.saturating_add(1);
+        if let Some(first) = log.first().filter(|first| *first != next) {
+            let expected = format!("entries of {shard} from {next}");
             return Err(StorageError::Damaged { path: dir.to_owned(), offset: 0, expected, got: format!("{first}") });
         }
     }

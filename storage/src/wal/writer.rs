@@ -344,7 +344,7 @@ impl<D: Disk> State<D> {
                 if self.refuses_entries() {
                     return Err(self.blocked_error());
                 }
-                let (first, next) = (log.state.floor_index + 1, log.last() + 1);
+                let (first, next) = (log.state.floor_index.saturating_add(1), log.last().saturating_add(1));
                 if !(first..=next).contains(&entry.index) {
                     return Err(StorageError::Gap { shard: entry.shard, first, next, got: entry.index });
                 }

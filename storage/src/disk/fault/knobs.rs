@@ -34,7 +34,7 @@ pub enum OpKind {
 pub enum Fault {
     /// A write: some of its sectors arrive, it answers EIO.
     TornWrite,
-    /// A write: a part from its start arrives, it answers `ShortWrite`.
+    /// A write: whole sectors from its start arrive, it answers `ShortWrite`.
     ShortWrite,
     /// A write: nothing arrives, it answers ok.
     LostWrite,

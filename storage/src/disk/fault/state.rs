@@ -192,10 +192,18 @@ impl State {
         ticket
     }
 
-    /// Its future was dropped: it may still take effect, now or later.
+    /// Its future was dropped: it may still take effect; a write or a sync also later, names only now.
     pub(super) fn abandon(&mut self, ticket: u64) {
-        if self.in_flight.contains_key(&ticket) {
-            self.abandoned.insert(ticket);
+        match self.in_flight.get(&ticket) {
+            Some(Change::Write { .. } | Change::Grow { .. } | Change::Sync { .. }) => {
+                self.abandoned.insert(ticket);
+            }
+            Some(_) if !self.down => {
+                if let Some(change) = self.in_flight.remove(&ticket) {
+                    self.apply_in_part(change);
+                }
+            }
+            _ => {}
         }
     }
 

@@ -159,7 +159,7 @@ impl Walk {
             return Err(format!("an entry of {}, which has no state", entry.shard));
         };
         // The first one seen may follow entries in segments that are gone: the floors that say so come later.
-        let next = log.first().map(|_| log.last() + 1);
+        let next = log.first().map(|_| log.last().saturating_add(1));
         if entry.index <= log.state.floor_index || next.is_some_and(|next| entry.index > next) {
             return Err(format!("{} index {}, where {next:?} comes next", entry.shard, entry.index));
         }
