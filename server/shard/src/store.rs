@@ -295,7 +295,9 @@ impl<H: Host> Store<H> {
 
     fn ended(&self) -> bool {
         let Some(by) = self.stop_by_ns else { return false };
-        let leads = self.replicas.iter().any(|r| r.raft.role() == Role::Leader);
+        // Alone in its group a leader has nobody to hand over to.
+        let hands_over = |r: &Replica<_>| r.raft.role() == Role::Leader && r.raft.config().1.voters.len() > 1;
+        let leads = self.replicas.iter().any(hands_over);
         let busy = self.replicas.iter().any(|r| r.flushing || r.merging || r.installing) || self.disk_reads > 0;
         let idle = self.commits.is_empty() && !leads && !busy;
         idle || self.failed.is_some() || self.host.now().boot_ns >= by
