@@ -167,7 +167,8 @@ impl<H: Host> Store<H> {
             return;
         }
         if !replica.raft.needs_snapshot(index, index_term) {
-            let body = SnapshotBody::Installed { index: replica.applied };
+            // The log holds the snapshot's last entry, though it may not be applied yet: go on behind it.
+            let body = SnapshotBody::Installed { index: replica.applied.max(index) };
             self.send_ship(from, &SnapshotMessage { shard, generation, snapshot, body });
             return;
         }
@@ -259,7 +260,8 @@ impl<H: Host> Store<H> {
         let Some(incoming) = self.ships.incoming.remove(&shard) else { return };
         // The log may have caught up meanwhile: what follows may be acknowledged, and installing would void it.
         if !replica.raft.needs_snapshot(incoming.at.index, incoming.at.term) {
-            let (generation, body) = (replica.generation, SnapshotBody::Installed { index: replica.applied });
+            let index = replica.applied.max(incoming.at.index);
+            let (generation, body) = (replica.generation, SnapshotBody::Installed { index });
             let snapshot = incoming.snapshot;
             self.send_ship(incoming.from, &SnapshotMessage { shard, generation, snapshot, body });
             return;

@@ -1,0 +1,15 @@
+//! What the simulator found, each with its seed.
+
+use kvsim::plan::Options;
+use kvsim::sim::run;
+
+fn clean(seed: u64) {
+    assert_eq!(run(seed, &Options::default()).wrong, Vec::<String>::new(), "seed {seed}");
+}
+
+/// A follower that held a snapshot's last entry, not yet applied, said that it had installed what it had applied: below the
+/// leader's floor. It was offered the same snapshot for ever.
+#[test]
+fn a_follower_that_holds_the_snapshots_last_entry_goes_on_behind_it() {
+    clean(1054);
+}
