@@ -13,3 +13,10 @@ fn clean(seed: u64) {
 fn a_follower_that_holds_the_snapshots_last_entry_goes_on_behind_it() {
     clean(1054);
 }
+
+/// The log was poisoned while a snapshot was being installed: the store then raised its applied index past a Raft that had
+/// retired, and said that it had installed.
+#[test]
+fn a_store_that_failed_while_installing_acknowledges_nothing() {
+    clean(2119);
+}

@@ -326,6 +326,9 @@ impl<H: Host> Store<H> {
         let Some(slot) = self.slot(shard) else { return };
         let replica = &mut self.replicas[slot];
         replica.installing = false;
+        if self.failed.is_some() {
+            return; // Nothing is acknowledged any more; a restart finds the tables ahead of the log.
+        }
         let sessions = match result {
             Ok(sessions) => sessions,
             Err(error) if replica.tree.flushed().is_some_and(|f| f.index == at.index) => return self.fail(now, error),
