@@ -12,6 +12,7 @@ use clap::{Parser, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use kvbench::{Distribution, Kind, Phase, Recorder, Surroundings, Workload};
 use ringkv::Client;
+use ringkv_wire::ring::topology::ClusterMap;
 use tracing_subscriber::EnvFilter;
 
 /// Measures a ringkv cluster: phases of load, reads and mixed work, with latency percentiles.
@@ -139,7 +140,11 @@ fn measure(args: &Args) -> anyhow::Result<u64> {
     let mut report = runtime.block_on(async {
         let clients = connect(args).await?;
         let surroundings = Surroundings { probe_dir: Some(args.probe_dir.clone()), progress: Some(bar()) };
-        let report = kvbench::run(&clients, &workload, &surroundings, recorder.as_mut()).await?;
+        let mut report = kvbench::run(&clients, &workload, &surroundings, recorder.as_mut()).await?;
+        if let Some(client) = clients.first() {
+            let map = client.map().await.context("asking for the cluster's map")?;
+            report.conditions.more.extend(cluster(&map, clients.len()));
+        }
         anyhow::Ok(report)
     })?;
     let record = |name: &str, text: String| (name.to_owned(), serde_json::Value::from(text));
@@ -164,6 +169,18 @@ fn measure(args: &Args) -> anyhow::Result<u64> {
         None => println!("{report}"),
     }
     Ok(report.errors())
+}
+
+/// What the cluster's map says about it. A client has one connection to each store.
+fn cluster(map: &ClusterMap, clients: usize) -> [(String, serde_json::Value); 4] {
+    let stores: usize = map.nodes.iter().map(|node| node.stores.len()).sum();
+    let figures = [
+        ("nodes", map.nodes.len()),
+        ("stores", stores),
+        ("shards", map.shards.len()),
+        ("connections_at_most", clients * stores),
+    ];
+    figures.map(|(name, figure)| (name.to_owned(), serde_json::Value::from(figure)))
 }
 
 async fn connect(args: &Args) -> anyhow::Result<Vec<Client>> {
