@@ -14,14 +14,14 @@ pub enum Stream {
     Net,
     /// Shape of the cluster and of its settings.
     Plan,
-    /// Which faults happen when.
-    Faults,
     /// Delays and faults of disks; add the machine.
     Disk = 1 << 8,
     /// Random bits that a store asks for; add the machine.
     Store = 1 << 16,
     /// What a client does; add the client.
     Client = 1 << 24,
+    /// One fault: when, which, where, how long; add its ordinal. So a fault that is left out changes no other.
+    Fault = 1 << 40,
 }
 
 /// One stream of chance.

@@ -6,25 +6,49 @@ use crate::exec::Group;
 use crate::net::{Machine, Quality};
 use crate::plan::FaultKind;
 use ringkv_storage::disk::fault::{Fault, Injection};
+use std::cell::RefCell;
 use std::rc::Rc;
 
 const MS: u64 = 1_000_000;
 
+/// A fault that was caused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Caused {
+    /// Its ordinal among all faults of the seed, those left out included.
+    pub ordinal: u32,
+    /// Its kind.
+    pub kind: FaultKind,
+    /// When, virtual ns.
+    pub at_ns: u64,
+}
+
 /// Causes faults until `until_ns`, then undoes all of them.
 pub struct Faults {
     cluster: Rc<Cluster>,
+    /// Of one fault.
     dice: Dice,
     clients: Vec<Machine>,
     /// Those under way.
     group: Group,
+    caused: Rc<RefCell<Vec<Caused>>>,
 }
 
 impl Faults {
     /// Faults for this cluster and these client machines.
     pub fn new(cluster: Rc<Cluster>, clients: Vec<Machine>) -> Rc<Faults> {
-        let dice = Dice::new(cluster.plan.seed, Stream::Faults, 0);
         let group = cluster.exec.group();
-        Rc::new(Faults { cluster, dice, clients, group })
+        Rc::new(Faults { dice: dice_of(&cluster, 0), cluster, clients, group, caused: Rc::default() })
+    }
+
+    /// The same with the dice of fault `ordinal`: what one fault draws changes no other.
+    fn one(&self, ordinal: u32) -> Faults {
+        Faults {
+            cluster: self.cluster.clone(),
+            dice: dice_of(&self.cluster, ordinal),
+            clients: self.clients.clone(),
+            group: self.group,
+            caused: self.caused.clone(),
+        }
     }
 
     /// Causes faults, several at a time, until `until_ns`.
@@ -34,17 +58,26 @@ impl Faults {
         if plan.faults.is_empty() {
             return;
         }
-        loop {
-            exec.sleep(self.dice.between(plan.fault_gap_ns.0, plan.fault_gap_ns.1)).await;
+        for ordinal in 0.. {
+            let one = self.one(ordinal);
+            exec.sleep(one.dice.between(plan.fault_gap_ns.0, plan.fault_gap_ns.1)).await;
             if exec.now_ns() >= until_ns {
                 return;
             }
-            let kind = *self.dice.pick(&plan.faults);
+            let kind = *one.dice.pick(&plan.faults);
+            if plan.skip_faults.contains(ordinal) {
+                continue;
+            }
             exec.note(0xfa17_0000 + kind as u64);
-            tracing::info!(ms = exec.now_ns() / MS, ?kind, "fault");
-            let this = self.clone();
-            exec.spawn(self.group, async move { this.cause(kind, until_ns).await });
+            tracing::info!(ms = exec.now_ns() / MS, ordinal, ?kind, "fault");
+            self.caused.borrow_mut().push(Caused { ordinal, kind, at_ns: exec.now_ns() });
+            exec.spawn(self.group, async move { one.cause(kind, until_ns).await });
         }
+    }
+
+    /// What was caused so far, in order.
+    pub fn caused(&self) -> Vec<Caused> {
+        self.caused.borrow().clone()
     }
 
     fn node(&self) -> usize {
@@ -218,4 +251,8 @@ impl Faults {
             cluster.start(n);
         }
     }
+}
+
+fn dice_of(cluster: &Cluster, ordinal: u32) -> Dice {
+    Dice::new(cluster.plan.seed, Stream::Fault, u64::from(ordinal))
 }

@@ -14,6 +14,7 @@ pub mod faults;
 pub mod host;
 pub mod load;
 pub mod net;
+pub mod ordinals;
 pub mod plan;
 pub mod sim;
 pub mod watch;

@@ -2,7 +2,8 @@
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
-use kvsim::plan::{Options, Plan};
+use kvsim::ordinals::Ordinals;
+use kvsim::plan::{FaultKind, Options, Plan};
 use kvsim::sim::{Outcome, quiet_panics, run};
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -70,11 +71,29 @@ struct Shape {
     /// No faults.
     #[arg(long)]
     calm: bool,
+    /// Kinds of faults, instead of those that the seed chooses.
+    #[arg(long, value_delimiter = ',', conflicts_with = "calm")]
+    faults: Option<Vec<FaultKind>>,
+    /// Faults to leave out, by their ordinals: `3,7,9-20,40-`.
+    #[arg(long, default_value_t)]
+    skip_faults: Ordinals,
+    /// At most so many clients.
+    #[arg(long)]
+    clients: Option<usize>,
 }
 
 impl Shape {
     fn options(&self) -> Options {
-        Options { nodes: self.nodes, shards: self.shards, seconds: self.seconds, calm: self.calm, verbose: false }
+        Options {
+            nodes: self.nodes,
+            shards: self.shards,
+            seconds: self.seconds,
+            calm: self.calm,
+            faults: self.faults.clone(),
+            skip_faults: self.skip_faults.clone(),
+            clients: self.clients,
+            verbose: false,
+        }
     }
 }
 

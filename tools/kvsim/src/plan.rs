@@ -4,6 +4,8 @@
 
 use crate::dice::{Dice, Stream};
 use crate::net::Quality;
+use crate::ordinals::Ordinals;
+use clap::ValueEnum;
 use ringkv_shard::config::Budgets;
 
 const MS: u64 = 1_000_000;
@@ -19,12 +21,18 @@ pub struct Options {
     pub seconds: Option<u64>,
     /// No faults at all.
     pub calm: bool,
+    /// Kinds of faults that happen, instead of those that the seed chooses.
+    pub faults: Option<Vec<FaultKind>>,
+    /// Faults that are left out, by their ordinals; the others stay as they are.
+    pub skip_faults: Ordinals,
+    /// At most so many clients.
+    pub clients: Option<usize>,
     /// Says every virtual second how the stores are.
     pub verbose: bool,
 }
 
 /// A kind of fault.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub enum FaultKind {
     /// Kill -9 of a node, and its restart.
     KillProcess,
@@ -74,6 +82,11 @@ impl FaultKind {
         FaultKind::DiskError,
         FaultKind::DiskFull,
     ];
+
+    /// Its name on a command line.
+    pub fn name(self) -> String {
+        self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+    }
 }
 
 /// One run.
@@ -101,6 +114,8 @@ pub struct Plan {
     pub think_ns: u64,
     /// Faults that may happen; empty: none.
     pub faults: Vec<FaultKind>,
+    /// Faults that are left out.
+    pub skip_faults: Ordinals,
     /// Shortest and longest time between two faults, ns.
     pub fault_gap_ns: (u64, u64),
     /// The network when nothing is wrong.
@@ -127,11 +142,12 @@ impl Plan {
             shard_bits,
             replicas,
             load_ns: options.seconds.unwrap_or(30) * 1_000 * MS,
-            clients: dice.between(1, 4) as usize,
+            clients: (dice.between(1, 4) as usize).min(options.clients.unwrap_or(usize::MAX)),
             callers: dice.between(1, 4) as usize,
             keys: *dice.pick(&[2, 8, 8, 40]),
             think_ns: *dice.pick(&[20 * MS, 100 * MS, 100 * MS, 400 * MS]),
-            faults: if options.calm { Vec::new() } else { chosen(&dice) },
+            faults: faults(&dice, options),
+            skip_faults: options.skip_faults.clone(),
             fault_gap_ns: (100 * MS, 1_000 * MS * rate),
             lan: lan(&dice),
             budgets: budgets(&dice),
@@ -140,9 +156,11 @@ impl Plan {
     }
 }
 
-fn chosen(dice: &Dice) -> Vec<FaultKind> {
+/// What is asked for is drawn as well: so it changes nothing else.
+fn faults(dice: &Dice, options: &Options) -> Vec<FaultKind> {
     let share = *dice.pick(&[2, 4, 8]);
-    FaultKind::ALL.into_iter().filter(|_| dice.chance(share, 10)).collect()
+    let chosen = FaultKind::ALL.into_iter().filter(|_| dice.chance(share, 10)).collect();
+    if options.calm { Vec::new() } else { options.faults.clone().unwrap_or(chosen) }
 }
 
 fn lan(dice: &Dice) -> Quality {

@@ -5,7 +5,7 @@ use crate::clock::MachineClock;
 use crate::cluster::{Cluster, Runner, shipped};
 use crate::dice::{Dice, Stream};
 use crate::exec::{Executor, Group};
-use crate::faults::Faults;
+use crate::faults::{Caused, Faults};
 use crate::host::{Parts, VirtualHost};
 use crate::load::{Caller, History};
 use crate::net::Machine;
@@ -36,6 +36,8 @@ pub struct Outcome {
     pub operations: (usize, usize),
     /// Elections won.
     pub elections: usize,
+    /// Faults that were caused.
+    pub faults: Vec<Caused>,
     /// Polls of tasks.
     pub polls: u64,
     /// Virtual time, ns.
@@ -151,7 +153,7 @@ impl Run {
             faults.stop();
             self.come_to_rest();
         }
-        let outcome = self.judge();
+        let outcome = self.judge(faults.caused());
         cluster.clear();
         outcome
     }
@@ -233,7 +235,7 @@ impl Run {
         None
     }
 
-    fn judge(&self) -> Outcome {
+    fn judge(&self, faults: Vec<Caused>) -> Outcome {
         let cluster = &self.cluster;
         let history = self.history.take();
         let mut wrong = cluster.watch.take_wrong();
@@ -244,6 +246,7 @@ impl Run {
             wrong,
             operations: (history.len(), acknowledged),
             elections: cluster.watch.elections(),
+            faults,
             polls: cluster.exec.polls(),
             virtual_ns: cluster.exec.now_ns(),
             history,

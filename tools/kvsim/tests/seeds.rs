@@ -27,3 +27,15 @@ fn any_shape_through_faults() {
 fn one_node_alone() {
     clean(200..202, &Options { nodes: Some(1), seconds: Some(5), ..Options::default() });
 }
+
+/// A fault that is left out changes neither when the others happen nor which they are.
+#[test]
+fn a_fault_left_out_leaves_the_others() {
+    let all = run(7, &Options { seconds: Some(8), ..Options::default() });
+    let skip = "1,9-".parse().unwrap_or_default();
+    let fewer = run(7, &Options { seconds: Some(8), skip_faults: skip, ..Options::default() });
+    let left: Vec<_> = all.faults.iter().filter(|fault| ![1, 9].contains(&fault.ordinal)).copied().collect();
+    assert!(left.len() >= 2 && left.len() < all.faults.len(), "{:?}", all.faults);
+    assert_eq!(fewer.faults, left);
+    assert_ne!(fewer.trace, all.trace);
+}
