@@ -3,7 +3,7 @@
 use crate::cache::BlockCache;
 use crate::disk::Disk;
 use crate::error::{DiskError, StorageError};
-use crate::manifest::{Manifest, TreeRecord, join};
+use crate::manifest::{Manifest, join};
 use crate::sst::TableId;
 use crate::sst::builder::TableBuilder;
 use crate::sst::reader::{Table, TableRef, Trash, table_name, table_number};
@@ -47,6 +47,8 @@ pub struct EngineStats {
     pub table_bytes: u64,
     /// Index, filter and properties in memory, bytes.
     pub mapped_bytes: u64,
+    /// Trees known to be damaged.
+    pub trees_damaged: usize,
     /// Tables without a filter.
     pub tables_without_filter: usize,
     /// Memtables of all trees, bytes.
@@ -97,7 +99,8 @@ pub(crate) struct EngineState<D: Disk> {
 
 impl<D: Disk> Engine<D> {
     /// Opens the engine in `dir`, made if need be: reads the manifest, moves to a fresh one, maps index and filter of every
-    /// table, removes files that nobody names. Damage to manifest, footer, index or filter is an error.
+    /// table, removes files that nobody names. Damage to the manifest is an error; a table that is damaged in footer, index
+    /// or filter, or is missing, makes its tree damaged ([`Tree::damage`]) and no other.
     pub async fn open(disk: D, dir: &str, options: EngineOptions) -> Result<Engine<D>, StorageError> {
         let tables_dir = join(dir, "tables");
         disk.create_dir(&tables_dir).await?;
@@ -174,6 +177,7 @@ impl<D: Disk> Engine<D> {
             ..EngineStats::default()
         };
         for tree in state.trees.borrow().values() {
+            stats.trees_damaged += usize::from(tree.version().damage().is_some());
             for table in &tree.version().tables {
                 stats.tables += 1;
                 stats.table_bytes += table.place().bytes;
@@ -195,7 +199,7 @@ impl<D: Disk> EngineState<D> {
     pub(crate) fn new_file(&self) -> (u64, String) {
         let number = self.next_file.get();
         self.next_file.set(number + 1);
-        (number, join(&self.tables_dir, &table_name(number)))
+        (number, self.table_path(number))
     }
 
     /// Begins a new table for about `keys` keys.
@@ -210,17 +214,13 @@ impl<D: Disk> EngineState<D> {
     pub(crate) async fn open_table(&self, place: TableRef) -> Result<Rc<Table<D>>, StorageError> {
         let handle = self.next_handle.get();
         self.next_handle.set(handle + 1);
-        let path = join(&self.tables_dir, &table_name(place.number));
+        let path = self.table_path(place.number);
         Table::open(self.disk.clone(), path, place, handle, self.trash.clone()).await
     }
 
-    /// Opens the tables of a record, newest first.
-    pub(crate) async fn open_tables(&self, record: &TreeRecord) -> Result<Vec<Rc<Table<D>>>, StorageError> {
-        let mut tables = Vec::with_capacity(record.tables.len());
-        for place in &record.tables {
-            tables.push(self.open_table(*place).await?);
-        }
-        Ok(tables)
+    /// The path of a table file.
+    pub(crate) fn table_path(&self, number: u64) -> String {
+        join(&self.tables_dir, &table_name(number))
     }
 
     /// Removes what is in the trash, unless a failed edit may yet bring it back. What cannot be removed stays there.

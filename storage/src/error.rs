@@ -52,6 +52,9 @@ pub enum DiskError {
     },
 }
 
+/// What the system says when a device fails.
+const EIO: i32 = 5;
+
 impl DiskError {
     /// An error of the system, told apart where one can act on it.
     pub fn io(path: &str, what: &'static str, source: std::io::Error) -> DiskError {
@@ -60,6 +63,18 @@ impl DiskError {
             std::io::ErrorKind::NotFound => DiskError::NotFound { path },
             std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => DiskError::NoSpace { path },
             _ => DiskError::Io { path, what, source: Arc::new(source) },
+        }
+    }
+}
+
+impl StorageError {
+    /// Whether what stands on the disk is rotten, gone, or cannot be read by the device: a thing of the bytes at rest, not of
+    /// a full disk, a missing permission or a newer format.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            StorageError::Damaged { .. } | StorageError::Disk(DiskError::Section { .. }) => true,
+            StorageError::Disk(DiskError::Io { source, .. }) => source.raw_os_error() == Some(EIO),
+            _ => false,
         }
     }
 }

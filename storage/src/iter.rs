@@ -32,7 +32,7 @@ impl<D: Disk> MergeIter<D> {
         MergeIter { sources: memory.chain(disk).map(|source| (source, None)).collect(), started: false }
     }
 
-    /// The next record; none at the end. After an error the iterator is of no use. A table that cannot be read is marked.
+    /// The next record; none at the end. After an error the iterator is of no use.
     pub async fn next(&mut self) -> Result<Option<Record>, StorageError> {
         if !std::mem::replace(&mut self.started, true) {
             for at in 0..self.sources.len() {
@@ -61,13 +61,7 @@ impl<D: Disk> MergeIter<D> {
         let (source, head) = &mut self.sources[at];
         *head = match source {
             Source::Memory(memtable) => memtable.next_after(last.map(Record::tree_key)),
-            Source::Table(scan) => {
-                let next = scan.next().await;
-                if next.is_err() {
-                    scan.table().set_unreadable();
-                }
-                next?
-            }
+            Source::Table(scan) => scan.next().await?,
         };
         Ok(())
     }
@@ -76,17 +70,22 @@ impl<D: Disk> MergeIter<D> {
 /// A consistent walk over a tree as it was when the walk began.
 pub struct TreeIter<D: Disk> {
     merge: MergeIter<D>,
+    /// A table could not be opened: nobody knows all keys.
+    closed: Option<StorageError>,
     pace: Pace,
 }
 
 impl<D: Disk> TreeIter<D> {
-    pub(crate) fn new(merge: MergeIter<D>) -> TreeIter<D> {
-        TreeIter { merge, pace: Pace::default() }
+    pub(crate) fn new(merge: MergeIter<D>, closed: Option<StorageError>) -> TreeIter<D> {
+        TreeIter { merge, closed, pace: Pace::default() }
     }
 
     /// The next key with its newest value, ordered by (keyspace, key); none at the end. Keyspace 0 is walked too. The bytes
     /// share the memory of what was read ahead: copy what is kept.
     pub async fn next(&mut self) -> Result<Option<(KeyspaceId, Bytes, Value)>, StorageError> {
+        if let Some(error) = &self.closed {
+            return Err(error.clone());
+        }
         while let Some(record) = self.merge.next().await? {
             self.pace.step(record.key.len()).await;
             if let Some(value) = record.value {

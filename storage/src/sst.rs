@@ -6,6 +6,7 @@ pub mod filter;
 pub mod footer;
 pub mod index;
 pub mod properties;
+mod proved;
 pub mod reader;
 pub mod scan;
 pub mod verify;

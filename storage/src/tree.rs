@@ -3,6 +3,7 @@
 mod flush;
 mod merge;
 pub mod snapshot;
+mod version;
 
 pub use crate::iter::TreeIter;
 pub use crate::manifest::Flushed;
@@ -18,12 +19,13 @@ use crate::iter::MergeIter;
 use crate::manifest::TreeRecord;
 use crate::memtable::Memtable;
 use crate::sst::TreeKey;
-use crate::sst::reader::{Found, Table, find_in};
+use crate::sst::reader::{Found, find_in};
 use bytes::Bytes;
 use ringkv_wire::ids::{KeyspaceId, ShardId};
 use ringkv_wire::ring::hash::key_hash;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use version::Version;
 
 /// A memtable smaller than this is copied for an iterator; a larger one is frozen.
 const COPY_ENTRIES_MAX: usize = 1024;
@@ -51,20 +53,6 @@ impl<D: Disk> Clone for Tree<D> {
     }
 }
 
-/// The durable side of a tree, swapped whole.
-pub(crate) struct Version<D: Disk> {
-    pub(crate) at: Option<Flushed>,
-    /// Newest first.
-    pub(crate) tables: Vec<Rc<Table<D>>>,
-}
-
-impl<D: Disk> Version<D> {
-    fn record(&self) -> TreeRecord {
-        let tables = self.tables.iter().map(|table| table.place()).collect();
-        TreeRecord { at: self.at.clone().unwrap_or_default(), tables }
-    }
-}
-
 /// A memtable that takes no more writes.
 struct Frozen {
     number: u64,
@@ -86,7 +74,7 @@ pub(crate) struct TreeState<D: Disk> {
 
 impl<D: Disk> TreeState<D> {
     pub(crate) fn empty(shard: ShardId) -> Rc<TreeState<D>> {
-        TreeState::with(shard, Version { at: None, tables: Vec::new() })
+        TreeState::with(shard, Version::empty())
     }
 
     pub(crate) async fn open(
@@ -94,8 +82,7 @@ impl<D: Disk> TreeState<D> {
         shard: ShardId,
         record: TreeRecord,
     ) -> Result<Rc<TreeState<D>>, StorageError> {
-        let tables = engine.open_tables(&record).await?;
-        Ok(TreeState::with(shard, Version { at: Some(record.at), tables }))
+        Ok(TreeState::with(shard, Version::open(&engine, record).await?))
     }
 
     fn with(shard: ShardId, version: Version<D>) -> Rc<TreeState<D>> {
@@ -174,7 +161,7 @@ impl<D: Disk> Tree<D> {
             None => {}
         }
         let version = self.state.version.borrow();
-        if version.tables.is_empty() {
+        if version.tables.is_empty() && version.closed.is_none() {
             return Lookup::Absent;
         }
         let hash = key_hash(keyspace, key);
@@ -186,11 +173,13 @@ impl<D: Disk> Tree<D> {
                 Found::Block(_) => return Lookup::Disk,
             }
         }
-        Lookup::Absent
+        // What a table that is not open holds is an error: for `get` to tell.
+        if version.closed.is_some() { Lookup::Disk } else { Lookup::Absent }
     }
 
     /// Looks a key up, reading blocks where needed, in the tree as it is when this is called. A block that cannot be
-    /// read or fails its check is an error for the keys in it only.
+    /// read or fails its check is an error for the keys in it only; a table that could not be opened, for the keys that no
+    /// newer table has.
     pub fn get(
         &self,
         keyspace: KeyspaceId,
@@ -214,7 +203,7 @@ impl<D: Disk> Tree<D> {
                     Found::Nothing | Found::Block(_) => {}
                 }
             }
-            Ok(None)
+            version.closed_by().map_or(Ok(None), Err)
         }
     }
 
@@ -239,6 +228,12 @@ impl<D: Disk> Tree<D> {
         self.state.version.borrow().tables.len()
     }
 
+    /// The first thing known to be wrong with its tables: found at opening, by a read, a merge, or while they were shipped. It
+    /// goes when other tables are installed.
+    pub fn damage(&self) -> Option<StorageError> {
+        self.state.version.borrow().damage()
+    }
+
     /// Walks the tree as it is now; later writes, flushes and merges do not change what the walk sees.
     pub fn iter(&self) -> TreeIter<D> {
         let small = self.state.active.borrow().entries() < COPY_ENTRIES_MAX;
@@ -247,7 +242,8 @@ impl<D: Disk> Tree<D> {
             self.state.freeze();
         }
         let memtables: Vec<_> = copied.into_iter().chain(self.state.frozen_to(u64::MAX)).collect();
-        TreeIter::new(MergeIter::new(&memtables, &self.state.version().tables))
+        let version = self.state.version();
+        TreeIter::new(MergeIter::new(&memtables, &version.tables), version.closed_by())
     }
 
     /// The shard it belongs to.

@@ -22,13 +22,13 @@ impl Choice {
 
 /// What a choice needs to know of a table.
 pub trait Readable {
-    /// False once a scan failed on it.
+    /// False once damage was found in it.
     fn is_readable(&self) -> bool;
 }
 
 impl<D: Disk> Readable for Rc<Table<D>> {
     fn is_readable(&self) -> bool {
-        !self.is_unreadable()
+        self.damage().is_none()
     }
 }
 

@@ -138,6 +138,13 @@ impl<'m> Index<'m> {
         Some(BlockPlace { number, offset: entry.block_offset.get(), bytes: entry.block_bytes.get() })
     }
 
+    /// The number of the first block that ends behind `offset`.
+    pub fn first_behind(&self, offset: u64) -> usize {
+        self.entries.partition_point(|entry| {
+            entry.block_offset.get().saturating_add(u64::from(entry.block_bytes.get())) <= offset
+        })
+    }
+
     /// The separator before block `number`.
     pub fn separator(&self, number: usize) -> Option<TreeKey<'m>> {
         self.key_of(self.entries.get(number)?)

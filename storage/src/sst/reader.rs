@@ -52,7 +52,8 @@ pub struct Table<D: Disk> {
     properties: Properties,
     trash: Trash,
     doomed: Cell<bool>,
-    unreadable: Cell<bool>,
+    /// The first thing found wrong with its bytes.
+    damage: RefCell<Option<StorageError>>,
 }
 
 impl<D: Disk> Drop for Table<D> {
@@ -109,8 +110,8 @@ impl<D: Disk> Table<D> {
         let Some(properties) = properties else {
             return Err(damaged(&path, footer.properties.range.start, "properties", "none"));
         };
-        let (doomed, unreadable) = (Cell::new(false), Cell::new(false));
-        Ok(Rc::new(Table { disk, file, path, place, handle, footer, sections, properties, trash, doomed, unreadable }))
+        let (doomed, damage) = (Cell::new(false), RefCell::default());
+        Ok(Rc::new(Table { disk, file, path, place, handle, footer, sections, properties, trash, doomed, damage }))
     }
 
     /// Id, file number, length.
@@ -129,6 +130,10 @@ impl<D: Disk> Table<D> {
     pub fn mapped_bytes(&self) -> usize {
         self.sections.len()
     }
+    /// Index, filter and properties, as one piece, verified when it was opened.
+    pub(crate) fn sections(&self) -> &[u8] {
+        &self.sections
+    }
     /// Where the blocks end and the index starts.
     pub(crate) fn footer(&self) -> &Footer {
         &self.footer
@@ -137,13 +142,15 @@ impl<D: Disk> Table<D> {
     pub fn doom(&self) {
         self.doomed.set(true);
     }
-    /// A scan met a block that cannot be read: merges leave it alone.
-    pub fn is_unreadable(&self) -> bool {
-        self.unreadable.get()
+    /// What was found wrong with its bytes, if anything was: merges leave it alone.
+    pub fn damage(&self) -> Option<StorageError> {
+        self.damage.borrow().clone()
     }
-    /// Remembers that a scan failed on it.
-    pub fn set_unreadable(&self) {
-        self.unreadable.set(true);
+    /// Remembers an error that a second try gave again, if it is damage and the first one.
+    pub(crate) fn found_damaged(&self, error: &StorageError) {
+        if error.is_damage() {
+            self.damage.borrow_mut().get_or_insert_with(|| error.clone());
+        }
     }
 
     /// The index.
@@ -174,12 +181,20 @@ impl<D: Disk> Table<D> {
         }
     }
 
-    /// Reads a block, verifies it, and keeps it in `cache`.
+    /// Reads a block, verifies it, and keeps it in `cache`. One that fails is read once more: the disk may have given the
+    /// wrong bytes of a sound file. What fails twice is remembered as damage.
     pub async fn read_block(&self, place: BlockPlace, cache: &BlockCache) -> Result<Block, StorageError> {
-        let bytes = self.read_raw(place.offset, place.bytes as usize).await?;
-        let block = Block::verify(bytes, &self.place.id, place.offset, &self.path)?;
+        let block = match self.read_once(place).await {
+            Ok(block) => block,
+            Err(_) => self.read_once(place).await.inspect_err(|error| self.found_damaged(error))?,
+        };
         cache.insert(self.handle, place.offset, block.clone());
         Ok(block)
+    }
+
+    async fn read_once(&self, place: BlockPlace) -> Result<Block, StorageError> {
+        let bytes = self.read_raw(place.offset, place.bytes as usize).await?;
+        Block::verify(bytes, &self.place.id, place.offset, &self.path)
     }
 
     /// Bytes of the file, unverified. A range behind the file's end is damage.

@@ -48,9 +48,22 @@ impl<D: Disk> TableScan<D> {
         }
     }
 
-    /// The next block, verified; none at the end.
+    /// The next block, verified; none at the end. As [`Table::read_block`] it believes in damage only after a second try.
     pub async fn next_block(&mut self) -> Result<Option<(BlockPlace, Block)>, StorageError> {
         let Some(place) = self.place(self.next_block) else { return Ok(None) };
+        let block = match self.read(place).await {
+            Ok(block) => block,
+            Err(_) => {
+                self.ahead = (0, Bytes::new());
+                let again = self.read(place).await;
+                again.inspect_err(|error| self.table.found_damaged(error))?
+            }
+        };
+        self.next_block += 1;
+        Ok(Some((place, block)))
+    }
+
+    async fn read(&mut self, place: BlockPlace) -> Result<Block, StorageError> {
         let (start, bytes) = &self.ahead;
         if place.offset < *start || place.end() > start + bytes.len() as u64 {
             self.read_ahead(place).await?;
@@ -60,9 +73,7 @@ impl<D: Disk> TableScan<D> {
         if self.ahead.1.len() < range.end {
             return Err(damaged(self.table.path(), place.offset, "a block", "the end"));
         }
-        let block = Block::verify(self.ahead.1.slice(range), &self.table.place().id, place.offset, self.table.path())?;
-        self.next_block += 1;
-        Ok(Some((place, block)))
+        Block::verify(self.ahead.1.slice(range), &self.table.place().id, place.offset, self.table.path())
     }
 
     fn place(&self, number: usize) -> Option<BlockPlace> {

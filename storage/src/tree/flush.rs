@@ -8,7 +8,7 @@ use crate::manifest::Flushed;
 use crate::memtable::Memtable;
 use crate::sst::reader::Table;
 use crate::sst::writer::Unborn;
-use crate::tree::{Frozen, Tree, Version};
+use crate::tree::{Frozen, Tree};
 use bytes::Bytes;
 use ringkv_wire::ids::KeyspaceId;
 use std::rc::Rc;
@@ -60,7 +60,7 @@ impl<D: Disk> Tree<D> {
         let edit = self.engine.manifest.edit().await;
         let now = self.state.version();
         let fresh = made.as_ref().map(|(table, _)| table.clone());
-        let version = Version { at: Some(at), tables: fresh.into_iter().chain(now.tables.iter().cloned()).collect() };
+        let version = now.with(Some(at), fresh.into_iter().chain(now.tables.iter().cloned()).collect());
         edit.commit(self.state.shard, version.record()).await?;
         if let Some((_, unborn)) = made {
             unborn.keep();

@@ -4,14 +4,14 @@ use crate::compaction::choose::choose;
 use crate::compaction::job::merge_tables;
 use crate::disk::Disk;
 use crate::error::StorageError;
-use crate::tree::{Tree, Version};
+use crate::tree::Tree;
 use std::rc::Rc;
 
 impl<D: Disk> Tree<D> {
     /// Merges all tables into one, keeping the newest version of each key and no tombstone. Flushes and reads go on
     /// meanwhile. The old files go when the manifest has dropped them and their last reader is gone. A table that cannot be read
-    /// is an error, changes nothing, and is left alone by later merges, with all that is older than it; so does any
-    /// other failure, but for being remembered.
+    /// is an error, changes nothing, and is left alone by later merges, with all that is older than it; any other
+    /// failure changes nothing either.
     pub fn merge(&self) -> impl Future<Output = Result<(), StorageError>> + 'static {
         let (tree, turn) = (self.clone(), self.state.merging.enter());
         async move {
@@ -29,7 +29,7 @@ impl<D: Disk> Tree<D> {
         // Asked to merge, two tables are enough.
         let Some(choice) = choose(&before.tables, 1) else { return Ok(()) };
         let chosen = &before.tables[choice.range()];
-        let made = merge_tables(&self.engine, chosen, choice.to_the_oldest).await?;
+        let made = merge_tables(&self.engine, chosen, choice.to_the_oldest && before.closed.is_none()).await?;
 
         let edit = self.engine.manifest.edit().await;
         let now = self.state.version();
@@ -39,7 +39,7 @@ impl<D: Disk> Tree<D> {
         let after = &now.tables[first + chosen.len()..];
         let fresh = made.as_ref().map(|(table, _)| table.clone());
         let tables = now.tables[..first].iter().cloned().chain(fresh).chain(after.iter().cloned()).collect();
-        let version = Version { at: now.at.clone(), tables };
+        let version = now.with(now.at.clone(), tables);
         edit.commit(self.state.shard, version.record()).await?;
         if let Some((_, unborn)) = made {
             unborn.keep();

@@ -7,7 +7,8 @@ use crate::sst::TableId;
 use crate::sst::reader::{Table, TableRef};
 use crate::sst::verify::verify_table;
 use crate::sst::writer::Unborn;
-use crate::tree::{Tree, Version};
+use crate::tree::Tree;
+use crate::tree::version::Version;
 use bytes::Bytes;
 use ringkv_wire::msg::snapshot::OfferedTable;
 use std::cell::RefCell;
@@ -40,13 +41,18 @@ impl<D: Disk> TableSet<D> {
         self.version.tables.iter().map(offered).collect()
     }
 
-    /// Up to `bytes` bytes of a table's file from `offset`, as they stand on the disk; fewer only at its end. Who receives them
-    /// verifies them.
+    /// What is known to be wrong with the tables: then they are not for others.
+    pub fn damage(&self) -> Option<StorageError> {
+        self.version.damage()
+    }
+
+    /// Up to `bytes` bytes of a table's file from `offset`, verified; fewer only at its end. Who receives them verifies them
+    /// again.
     pub async fn read(&self, table: [u8; 16], offset: u64, bytes: usize) -> Result<Bytes, StorageError> {
         let found = self.version.tables.iter().find(|held| held.place().id.0 == table);
         let Some(found) = found else { return Err(transfer(table, "a table of this snapshot", "none")) };
         let left = found.place().bytes.saturating_sub(offset);
-        found.read_raw(offset, left.min(bytes as u64) as usize).await
+        found.read_proved(offset, left.min(bytes as u64) as usize).await
     }
 }
 
@@ -187,7 +193,7 @@ impl<D: Disk> Receiver<D> {
 
         let edit = engine.manifest.edit().await;
         let before = tree.state.version();
-        let version = Version { at: Some(at), tables };
+        let version = Version { at: Some(at), tables, closed: None };
         edit.commit(tree.state.shard, version.record()).await?;
         for (_, incoming) in self.incoming.take() {
             if ids.contains(&incoming.place.id.0) {
@@ -195,7 +201,7 @@ impl<D: Disk> Receiver<D> {
             }
         }
         *tree.state.version.borrow_mut() = Rc::new(version);
-        before.tables.iter().for_each(|table| table.doom());
+        before.doom(engine);
         let newest = tree.state.freeze();
         drop(edit);
         tree.forget_frozen(newest).await;

@@ -108,11 +108,17 @@ impl Replica {
         let index = flushed.as_ref().map_or(0, |flushed| flushed.index);
         assert!(index >= self.acknowledged, "flushed up to {}, found {index}", self.acknowledged);
         assert!(flushed.is_none() || flushed == Some(at(index)));
+        self.redo();
+        Ok(())
+    }
+
+    /// Applies what the log holds behind the flushed index.
+    pub fn redo(&mut self) {
+        let index = self.tree.flushed().map_or(0, |flushed| flushed.index);
         for (version, write) in (1..).zip(&self.log).skip(index as usize) {
             apply(&self.tree, version, write);
         }
         self.acknowledged = index;
-        Ok(())
     }
 
     /// Everything is there by `iter`, `get` and `get_now`, and nothing else.

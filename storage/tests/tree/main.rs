@@ -6,5 +6,6 @@ mod faults;
 mod harness;
 mod model;
 mod real;
+mod repair;
 mod rot;
 mod snapshot;

@@ -28,7 +28,7 @@ fn follower() -> Replica {
 }
 
 /// Ships `pieces` pieces of 3,000 bytes; whether that was all.
-fn ship(from: &TableSet<FaultDisk>, to: &Receiver<FaultDisk>, mut pieces: usize) -> Result<bool, StorageError> {
+pub fn ship(from: &TableSet<FaultDisk>, to: &Receiver<FaultDisk>, mut pieces: usize) -> Result<bool, StorageError> {
     for table in from.list() {
         let mut offset = 0;
         while offset < table.bytes {
@@ -47,7 +47,7 @@ fn ship(from: &TableSet<FaultDisk>, to: &Receiver<FaultDisk>, mut pieces: usize)
     Ok(true)
 }
 
-fn ids(set: &TableSet<FaultDisk>) -> Vec<[u8; 16]> {
+pub fn ids(set: &TableSet<FaultDisk>) -> Vec<[u8; 16]> {
     set.list().iter().map(|table| table.id).collect()
 }
 

@@ -22,8 +22,11 @@ pub struct FaultFile {
     writable: bool,
 }
 
+/// What the system says when a device fails.
+const EIO: i32 = 5;
+
 fn eio(path: &str, what: &'static str) -> DiskError {
-    DiskError::Io { path: path.to_owned(), what, source: Arc::new(io::Error::other("injected I/O error")) }
+    DiskError::Io { path: path.to_owned(), what, source: Arc::new(io::Error::from_raw_os_error(EIO)) }
 }
 
 fn refused(path: &str, what: &'static str, kind: io::ErrorKind) -> DiskError {
