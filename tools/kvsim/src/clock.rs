@@ -26,7 +26,7 @@ impl MachineClock {
     /// What this machine's clocks show at virtual time `at_ns`.
     pub fn now(&self, at_ns: u64) -> Now {
         let (booted_at, shown) = self.booted.get();
-        let boot_ns = shown + self.scale(at_ns - booted_at, 1_000_000 + self.drift_ppm, 1_000_000);
+        let boot_ns = shown.saturating_add(self.scale(at_ns - booted_at, 1_000_000 + self.drift_ppm, 1_000_000));
         let wall_ms = (EPOCH_MS + at_ns / 1_000_000).saturating_add_signed(self.wall_offset_ms.get());
         Now { boot_ns, wall_ms }
     }

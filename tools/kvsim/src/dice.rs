@@ -35,6 +35,11 @@ impl Dice {
         Dice(RefCell::new(rng))
     }
 
+    /// A stream of its own for something that begins here.
+    pub fn split(&self) -> Dice {
+        Dice(RefCell::new(ChaCha8Rng::seed_from_u64(self.bits())))
+    }
+
     /// 64 random bits.
     pub fn bits(&self) -> u64 {
         self.0.borrow_mut().next_u64()

@@ -6,12 +6,15 @@
 //! linearizable, nothing acknowledged lost, all replicas equal.
 
 pub mod client;
+pub mod clients;
 pub mod clock;
 pub mod cluster;
 pub mod dice;
 pub mod exec;
 pub mod faults;
+pub mod history;
 pub mod host;
+pub mod kind;
 pub mod load;
 pub mod net;
 pub mod ordinals;

@@ -1,96 +1,59 @@
-//! What callers do, and the history of it.
+//! What clients ask: calls at a rate, whatever becomes of those before.
 
-use crate::client::{Client, name_of, value};
+use crate::client::{Client, value};
 use crate::cluster::KEYSPACE;
 use crate::dice::Dice;
-use crate::exec::Executor;
-use crate::watch::Watch;
+use crate::history::History;
+use crate::net::Port;
+use crate::plan::Options;
 use bytes::Bytes;
-use lincheck::{Kind, Op, Outcome};
-use ringkv_session::{Ask, Completion, Error, ReadLevel, Value, Written};
-use ringkv_wire::ring::topology::ClusterMap;
-use std::cell::{Cell, RefCell};
+use lincheck::Kind;
+use ringkv_session::{Ask, Completion, ReadLevel};
+use std::cell::Cell;
 use std::rc::Rc;
-use std::sync::Arc;
 
-/// All that clients asked and were told.
-pub struct History {
-    exec: Executor,
-    map: Arc<ClusterMap>,
-    watch: Rc<Watch>,
-    ops: RefCell<Vec<Op>>,
-    last: Cell<u64>,
-    names: Cell<u64>,
+const SECOND_NS: u64 = 1_000_000_000;
+/// Operations of all clients that may be under way: beyond it calls wait, so that a cluster that answers nothing gathers no
+/// heap of them.
+const UNDER_WAY_MAX: u64 = 256;
+
+/// The load of a whole run.
+#[derive(Clone, Debug)]
+pub struct Load {
+    /// Operations per second of all clients together, when nothing holds them up.
+    pub ops_per_s: u64,
+    /// Clients, each with its own session.
+    pub clients: usize,
+    /// Keys.
+    pub keys: u64,
+    /// Half of all calls go to one key.
+    pub hot: bool,
+    /// What a call may take, ms; by client, and again from the start when there are more.
+    pub timeouts_ms: Vec<[u64; 4]>,
 }
 
-impl History {
-    /// Nothing yet.
-    pub fn new(exec: Executor, map: Arc<ClusterMap>, watch: Rc<Watch>) -> History {
-        let (ops, last, names) = (RefCell::default(), Cell::new(0), Cell::new(0));
-        History { exec, map, watch, ops, last, names }
-    }
-
-    /// Virtual time, ns, made strictly growing: what happens later in one instant is later.
-    fn stamp(&self) -> u64 {
-        self.last.set(self.exec.now_ns().max(self.last.get() + 1));
-        self.last.get()
-    }
-
-    /// A name that no value has had.
-    fn name(&self, client: u64) -> String {
-        self.names.set(self.names.get() + 1);
-        format!("c{client}.{}", self.names.get())
-    }
-
-    /// An operation begins; until it ends its outcome is unknown.
-    fn begin(&self, client: u64, key: &str, kind: Kind, value: Option<String>) -> usize {
-        let shard = self.map.shard_of(KEYSPACE, key.as_bytes()).map(|s| u64::from(s.id.0));
-        let (key, call) = (key.to_owned(), self.stamp());
-        let outcome = Outcome::Unknown;
-        let op = Op { client, key, kind, value, call, ret: None, outcome, version: None, shard };
-        self.ops.borrow_mut().push(op);
-        self.ops.borrow().len() - 1
-    }
-
-    fn end(&self, at: usize, outcome: Outcome, version: Option<u64>) {
-        let ret = self.stamp();
-        let mut ops = self.ops.borrow_mut();
-        let op = &mut ops[at];
-        (op.outcome, op.version, op.ret) = (outcome, version, Some(ret));
-        self.exec.note(ret ^ version.unwrap_or(0));
-    }
-
-    fn written(&self, at: usize, result: Result<Written, Error>) -> bool {
-        match result {
-            Ok(written) => self.end(at, Outcome::Ok, Some(written.version)),
-            Err(error) => match error.outcome() {
-                ringkv_session::Outcome::Applied => self.end(at, Outcome::Ok, None),
-                ringkv_session::Outcome::NotApplied => self.end(at, Outcome::Failed, None),
-                ringkv_session::Outcome::Unknown => return false,
-            },
+impl Load {
+    /// A load by chance, as far as nothing fixes it.
+    pub fn new(dice: &Dice, options: &Options) -> Load {
+        let ordinary = [500, 2_000, 2_000, 10_000];
+        let kinds = [ordinary, ordinary, [3_000, 5_000, 10_000, 30_000], [50, 100, 200, 400]];
+        let rate = *dice.pick(&[65, 70, 80, 80, 100, 100, 150, 250]);
+        Load {
+            ops_per_s: options.ops_per_s.unwrap_or(rate),
+            clients: (dice.between(1, 4) as usize).min(options.clients.unwrap_or(usize::MAX)),
+            keys: *dice.pick(&[2, 8, 8, 40, 40, 1_000]),
+            hot: dice.chance(1, 4),
+            timeouts_ms: (0..4).map(|_| *dice.pick(&kinds)).collect(),
         }
-        self.ops.borrow()[at].outcome == Outcome::Ok
     }
 
-    fn got(&self, at: usize, result: Result<Option<Value>, Error>) -> bool {
-        let Ok(found) = result else {
-            self.end(at, Outcome::Failed, None);
-            return false;
-        };
-        let version = found.as_ref().map(|value| value.version);
-        let name = found.as_ref().map(|value| name_of(&value.value));
-        if let Some(None) = name {
-            let key = self.ops.borrow()[at].key.clone();
-            self.watch.wrong(format!("the value of {key} that was read was never written"));
-        }
-        self.ops.borrow_mut()[at].value = name.map(|name| name.unwrap_or_else(|| "?".to_owned()));
-        self.end(at, Outcome::Ok, version);
-        true
+    fn key(&self, dice: &Dice) -> u64 {
+        if self.hot && dice.chance(1, 2) { 0 } else { dice.below(self.keys) }
     }
 
-    /// The operations so far.
-    pub fn take(&self) -> Vec<Op> {
-        std::mem::take(&mut self.ops.borrow_mut())
+    fn several(&self, dice: &Dice) -> Vec<String> {
+        let first = dice.below(self.keys);
+        (0..dice.between(1, 5).min(self.keys)).map(|n| format!("k{}", (first + n) % self.keys)).collect()
     }
 }
 
@@ -168,32 +131,54 @@ impl Caller {
         }
     }
 
-    /// Calls at random until `until_ns`.
-    pub async fn load(self, dice: Dice, keys: u64, think_ns: u64, until_ns: u64) {
-        let exec = self.client.host().exec().clone();
-        while exec.now_ns() < until_ns {
-            exec.sleep(dice.between(0, think_ns)).await;
-            let key = format!("k{}", dice.below(keys));
-            let timeout_ms = *dice.pick(&[200, 2_000, 2_000, 10_000]);
-            match dice.below(20) {
-                0..=7 => drop(self.put(&key, size(&dice), timeout_ms).await),
-                8..=9 => drop(self.delete(&key, timeout_ms).await),
-                10..=15 => drop(self.get(&key, timeout_ms, ReadLevel::Linearizable).await),
-                16..=17 => drop(self.get(&key, timeout_ms, ReadLevel::ReadIndex).await),
-                18 => self.put_many(&several(&dice, keys), timeout_ms).await,
-                _ => self.get_many(&several(&dice, keys), timeout_ms).await,
+    /// Calls at random until `until_ns`, at this client's share of the rate; the calls run beside each other.
+    pub async fn load(self, dice: Dice, load: Rc<Load>, until_ns: u64) {
+        let host = self.client.host().clone();
+        let (exec, clients) = (host.exec().clone(), load.clients as u64);
+        // A call asks for 1.2 operations on average: two in twenty ask for up to five keys.
+        let gap_ns = SECOND_NS * clients * 6 / (load.ops_per_s * 5).max(1);
+        let timeouts_ms = load.timeouts_ms[(self.number % load.timeouts_ms.len() as u64) as usize];
+        let under_way = Rc::new(Cell::new(0));
+        let mut due_ns = exec.now_ns() + dice.between(0, gap_ns);
+        loop {
+            exec.sleep_until(due_ns).await;
+            if exec.now_ns() >= until_ns {
+                return;
             }
+            // Now and then several at once; then a longer pause, so that the rate stays.
+            let calls = if dice.chance(1, 16) { dice.between(2, 8) } else { 1 };
+            due_ns += (0..calls).map(|_| dice.between(0, 2 * gap_ns)).sum::<u64>();
+            for _ in 0..calls {
+                if under_way.get() * clients < UNDER_WAY_MAX {
+                    under_way.set(under_way.get() + 1);
+                    let (caller, load, under_way) = (self.clone(), load.clone(), under_way.clone());
+                    let call = dice.split();
+                    let timeout_ms = *dice.pick(&timeouts_ms);
+                    exec.spawn(host.group(), async move {
+                        caller.one(&call, &load, timeout_ms).await;
+                        under_way.set(under_way.get() - 1);
+                    });
+                }
+            }
+        }
+    }
+
+    async fn one(&self, dice: &Dice, load: &Load, timeout_ms: u64) {
+        let key = format!("k{}", load.key(dice));
+        match dice.below(20) {
+            0..=7 => drop(self.put(&key, size(dice), timeout_ms).await),
+            8..=9 => drop(self.delete(&key, timeout_ms).await),
+            10..=15 => drop(self.get(&key, timeout_ms, ReadLevel::Linearizable).await),
+            16..=17 => drop(self.get(&key, timeout_ms, ReadLevel::ReadIndex).await),
+            18 => self.put_many(&load.several(dice), timeout_ms).await,
+            _ => self.get_many(&load.several(dice), timeout_ms).await,
         }
     }
 }
 
 fn size(dice: &Dice) -> usize {
-    let most = *dice.pick(&[16, 16, 16, 16, 100, 100, 2_000, 20_000]);
-    let most = if dice.chance(1, 400) { 600_000 } else { most };
+    let most = *dice.pick(&[16, 16, 16, 16, 100, 100, 100, 1_000, 4_000]);
+    let most = if dice.chance(1, 100) { 30_000 } else { most };
+    let most = if dice.chance(1, 2_000) { 600_000 } else { most };
     dice.between(0, most) as usize
-}
-
-fn several(dice: &Dice, keys: u64) -> Vec<String> {
-    let first = dice.below(keys);
-    (0..dice.between(1, 5).min(keys)).map(|n| format!("k{}", (first + n) % keys)).collect()
 }

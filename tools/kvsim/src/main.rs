@@ -92,7 +92,7 @@ impl Shape {
             faults: self.faults.clone(),
             skip_faults: self.skip_faults.clone(),
             clients: self.clients,
-            verbose: false,
+            ..Options::default()
         }
     }
 }

@@ -3,6 +3,8 @@
 //! Not every run meets every fault (Groce and others, "Swarm testing", 2012): a fault that dominates would hide the others.
 
 use crate::dice::{Dice, Stream};
+pub use crate::kind::FaultKind;
+use crate::load::Load;
 use crate::net::Quality;
 use crate::ordinals::Ordinals;
 use clap::ValueEnum;
@@ -17,76 +19,20 @@ pub struct Options {
     pub nodes: Option<usize>,
     /// Shards: rounded up to a power of two.
     pub shards: Option<usize>,
-    /// Virtual seconds of load and faults; what comes after is not counted.
+    /// Virtual seconds of load and faults, 120 when not given; what comes after is not counted.
     pub seconds: Option<u64>,
-    /// No faults at all.
-    pub calm: bool,
+    /// Operations per virtual second of all clients together.
+    pub ops_per_s: Option<u64>,
     /// Kinds of faults that happen, instead of those that the seed chooses.
     pub faults: Option<Vec<FaultKind>>,
     /// Faults that are left out, by their ordinals; the others stay as they are.
     pub skip_faults: Ordinals,
     /// At most so many clients.
     pub clients: Option<usize>,
+    /// No faults at all.
+    pub calm: bool,
     /// Says every virtual second how the stores are.
     pub verbose: bool,
-}
-
-/// A kind of fault.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
-pub enum FaultKind {
-    /// Kill -9 of a node, and its restart.
-    KillProcess,
-    /// Power loss of a node, and its boot.
-    PowerLoss,
-    /// Power loss of all nodes at once.
-    Blackout,
-    /// A node is asked to end, and starts again.
-    Shutdown,
-    /// A node is cut off from everybody.
-    Isolate,
-    /// Two nodes do not reach each other.
-    CutPair,
-    /// One direction between two machines is cut.
-    CutOneWay,
-    /// Connections end.
-    Reset,
-    /// A link is slow and stalls often.
-    BadLink,
-    /// A node's process is stopped for a while (SIGSTOP).
-    Pause,
-    /// One node's wall clock jumps.
-    ClockJump,
-    /// A node's disk is slow.
-    SlowDisk,
-    /// A node's disk fails a write or a sync: its log is poisoned until it starts again.
-    DiskError,
-    /// A node's disk is full for a while.
-    DiskFull,
-}
-
-impl FaultKind {
-    /// All of them.
-    pub const ALL: [FaultKind; 14] = [
-        FaultKind::KillProcess,
-        FaultKind::PowerLoss,
-        FaultKind::Blackout,
-        FaultKind::Shutdown,
-        FaultKind::Isolate,
-        FaultKind::CutPair,
-        FaultKind::CutOneWay,
-        FaultKind::Reset,
-        FaultKind::BadLink,
-        FaultKind::Pause,
-        FaultKind::ClockJump,
-        FaultKind::SlowDisk,
-        FaultKind::DiskError,
-        FaultKind::DiskFull,
-    ];
-
-    /// Its name on a command line.
-    pub fn name(self) -> String {
-        self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
-    }
 }
 
 /// One run.
@@ -104,14 +50,8 @@ pub struct Plan {
     pub replicas: u8,
     /// How long load and faults last, ns.
     pub load_ns: u64,
-    /// Clients, each with its own session.
-    pub clients: usize,
-    /// Callers that share a client.
-    pub callers: usize,
-    /// Keys.
-    pub keys: u64,
-    /// Longest pause of a caller between two calls, ns.
-    pub think_ns: u64,
+    /// What clients ask.
+    pub load: Load,
     /// Faults that may happen; empty: none.
     pub faults: Vec<FaultKind>,
     /// Faults that are left out.
@@ -134,21 +74,17 @@ impl Plan {
         let replicas = if nodes >= 5 { *dice.pick(&[3, 5]) } else { nodes.min(3) as u8 };
         let bits = *dice.pick(&[0, 1, 1, 2, 3]);
         let shard_bits = options.shards.map_or(bits, |n| n.max(1).next_power_of_two().trailing_zeros() as u8);
-        let rate = dice.between(1, 4);
         Plan {
             seed,
             nodes,
             stores: *dice.pick(&[1, 1, 2]),
             shard_bits,
             replicas,
-            load_ns: options.seconds.unwrap_or(30) * 1_000 * MS,
-            clients: (dice.between(1, 4) as usize).min(options.clients.unwrap_or(usize::MAX)),
-            callers: dice.between(1, 4) as usize,
-            keys: *dice.pick(&[2, 8, 8, 40]),
-            think_ns: *dice.pick(&[20 * MS, 100 * MS, 100 * MS, 400 * MS]),
-            faults: faults(&dice, options),
+            load_ns: options.seconds.unwrap_or(120) * 1_000 * MS,
+            load: Load::new(&Dice::new(seed, Stream::Plan, 2), options),
+            faults: chosen(options, &dice),
             skip_faults: options.skip_faults.clone(),
-            fault_gap_ns: (100 * MS, 1_000 * MS * rate),
+            fault_gap_ns: (200 * MS, 1_000 * MS * *dice.pick(&[2, 4, 8])),
             lan: lan(&dice),
             budgets: budgets(&dice),
             drift_ppm: *dice.pick(&[0, 100, 10_000]),
@@ -157,10 +93,10 @@ impl Plan {
 }
 
 /// What is asked for is drawn as well: so it changes nothing else.
-fn faults(dice: &Dice, options: &Options) -> Vec<FaultKind> {
+fn chosen(options: &Options, dice: &Dice) -> Vec<FaultKind> {
     let share = *dice.pick(&[2, 4, 8]);
-    let chosen = FaultKind::ALL.into_iter().filter(|_| dice.chance(share, 10)).collect();
-    if options.calm { Vec::new() } else { options.faults.clone().unwrap_or(chosen) }
+    let some = FaultKind::value_variants().iter().copied().filter(|_| dice.chance(share, 10)).collect();
+    if options.calm { Vec::new() } else { options.faults.clone().unwrap_or(some) }
 }
 
 fn lan(dice: &Dice) -> Quality {
@@ -174,7 +110,7 @@ fn lan(dice: &Dice) -> Quality {
 
 fn budgets(dice: &Dice) -> Budgets {
     Budgets {
-        memtable_bytes: *dice.pick(&[8 << 10, 64 << 10, 1 << 20]),
+        memtable_bytes: *dice.pick(&[16 << 10, 64 << 10, 256 << 10, 1 << 20]),
         cache_bytes: *dice.pick(&[16 << 10, 1 << 20]),
         segment_bytes: *dice.pick(&[2 << 20, 2 << 20, 4 << 20]),
         log_keep_bytes: *dice.pick(&[0, 64 << 10, 8 << 20]),
@@ -189,11 +125,23 @@ mod tests {
     #[test]
     fn every_fault_and_many_shapes_occur() {
         let plans: Vec<Plan> = (0..200).map(|seed| Plan::new(seed, &Options::default())).collect();
-        for kind in FaultKind::ALL {
-            let n = plans.iter().filter(|plan| plan.faults.contains(&kind)).count();
+        for kind in FaultKind::value_variants() {
+            let n = plans.iter().filter(|plan| plan.faults.contains(kind)).count();
             assert!((20..180).contains(&n), "{kind:?}: {n} of 200");
         }
+        assert!(plans.iter().any(|p| p.load.hot) && plans.iter().any(|p| p.load.keys >= 1_000));
         assert!(plans.iter().any(|p| p.nodes == 5 && p.replicas == 5));
         assert!(plans.iter().any(|p| p.nodes == 5 && p.replicas == 3));
+    }
+
+    #[test]
+    fn what_is_fixed_changes_nothing_else() {
+        let free = Plan::new(7, &Options::default());
+        let faults = vec![FaultKind::Pause];
+        let fixed = Options { ops_per_s: Some(99), faults: Some(faults.clone()), ..Options::default() };
+        let fixed = Plan::new(7, &fixed);
+        assert_eq!((fixed.load.ops_per_s, &fixed.faults), (99, &faults));
+        assert_eq!((fixed.nodes, fixed.stores, fixed.load.keys), (free.nodes, free.stores, free.load.keys));
+        assert_eq!(fixed.fault_gap_ns, free.fault_gap_ns);
     }
 }

@@ -1,18 +1,14 @@
 //! One run: a cluster under load and faults, then quiet, then judgement.
 
-use crate::client::Client;
-use crate::clock::MachineClock;
+use crate::clients::Clients;
 use crate::cluster::{Cluster, Runner, shipped};
-use crate::dice::{Dice, Stream};
 use crate::exec::{Executor, Group};
 use crate::faults::{Caused, Faults};
-use crate::host::{Parts, VirtualHost};
-use crate::load::{Caller, History};
-use crate::net::Machine;
+use crate::history::History;
+use crate::load::Caller;
 use crate::plan::{Options, Plan};
 use lincheck::Op;
 use ringkv_session::ReadLevel;
-use ringkv_storage::disk::fault::FaultDisk;
 use ringkv_wire::ids::ShardId;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
@@ -81,8 +77,7 @@ struct Run {
     cluster: Rc<Cluster>,
     history: Rc<History>,
     world: Group,
-    clients: Vec<Machine>,
-    next_client: Cell<u64>,
+    clients: Rc<Clients>,
     /// When to say again how the stores are, ns.
     tell_ns: Cell<u64>,
 }
@@ -92,26 +87,9 @@ impl Run {
         let world = exec.group();
         let cluster = Rc::new(Cluster::new(exec.clone(), plan, runner));
         let history = Rc::new(History::new(exec, cluster.map.clone(), cluster.watch.clone()));
-        let clients = (0..cluster.plan.clients).map(|_| cluster.net.machine()).collect();
+        let clients = Rc::new(Clients::new(cluster.clone(), history.clone()));
         let tell_ns = Cell::new(if verbose { 0 } else { u64::MAX });
-        Run { cluster, history, world, clients, next_client: Cell::new(0), tell_ns }
-    }
-
-    /// A client process on a machine, and its first caller.
-    fn client(&self, machine: Machine) -> Caller {
-        let cluster = &self.cluster;
-        let number = self.next_client.replace(self.next_client.get() + 1);
-        let dice = Dice::new(cluster.plan.seed, Stream::Client, number << 8);
-        let host = VirtualHost::new(Parts {
-            exec: cluster.exec.clone(),
-            net: cluster.net.clone(),
-            machine,
-            group: cluster.exec.group(),
-            clock: Rc::new(MachineClock::new(dice.below(1 << 50), 0, dice.between(0, 400) as i64 - 200)),
-            disk: FaultDisk::new(0),
-            dice,
-        });
-        Caller { client: Client::new(host, cluster.seeds()), number, history: self.history.clone() }
+        Run { cluster, history, world, clients, tell_ns }
     }
 
     /// Runs until `done`, something wrong, or a time. Whether it is done.
@@ -138,14 +116,7 @@ impl Run {
         let (cluster, exec) = (&self.cluster, &self.cluster.exec);
         let plan = &cluster.plan;
         (0..plan.nodes).for_each(|n| cluster.start(n));
-        for &machine in &self.clients {
-            let caller = self.client(machine);
-            for n in 0..plan.callers as u64 {
-                let dice = Dice::new(plan.seed, Stream::Client, caller.number << 8 | (n + 1));
-                let group = caller.client.host().port().group();
-                exec.spawn(group, caller.clone().load(dice, plan.keys, plan.think_ns, plan.load_ns));
-            }
-        }
+        (0..plan.load.clients).for_each(|n| self.clients.start(n));
         let faults = Faults::new(cluster.clone(), self.clients.clone());
         exec.spawn(self.world, faults.clone().run(plan.load_ns));
         self.until(plan.load_ns, || false);
@@ -161,10 +132,10 @@ impl Run {
     /// The faults are over: every shard takes writes, all that was acknowledged is there, the replicas agree.
     fn come_to_rest(&self) {
         let (cluster, exec) = (&self.cluster, &self.cluster.exec);
-        let auditor = self.client(cluster.net.machine());
+        let auditor = self.clients.caller(cluster.net.machine());
         let (finished, wrong) = (Rc::new(Cell::new(false)), Rc::new(RefCell::new(Vec::new())));
         let (done, found, caller) = (finished.clone(), wrong.clone(), auditor.clone());
-        let (probes, keys) = (self.probes(), cluster.plan.keys);
+        let (probes, keys) = (self.probes(), cluster.plan.load.keys);
         exec.spawn(self.world, async move {
             let begun = exec_now(&caller);
             for (shard, key) in probes {

@@ -5,7 +5,7 @@
 use bytes::Bytes;
 use kvsim::cluster::Runner;
 use kvsim::host::VirtualHost;
-use kvsim::plan::Options;
+use kvsim::plan::{FaultKind, Options};
 use kvsim::sim::{Outcome, run_with};
 use ringkv_core::raft::Role;
 use ringkv_shard::config::{Control, ShardView, StoreConfig, StoreView};
@@ -220,7 +220,11 @@ fn found(flaw: Flaw, calm: bool, word: &str) -> usize {
 
 #[test]
 fn a_store_that_forgets_is_caught() {
-    assert!(found(Flaw::None, false, "not linearizable") >= 3);
+    let options =
+        Options { nodes: Some(3), seconds: Some(10), faults: Some(vec![FaultKind::KillProcess]), ..Options::default() };
+    let forgets =
+        |&seed: &u64| run_with(seed, &options, toy(Flaw::None)).wrong.iter().any(|w| w.contains("not linearizable"));
+    assert!((0..10).filter(forgets).count() >= 3);
 }
 
 #[test]

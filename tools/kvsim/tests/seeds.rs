@@ -8,24 +8,30 @@ fn clean(seeds: std::ops::Range<u64>, options: &Options) {
     for seed in seeds {
         let outcome = run(seed, options);
         assert_eq!(outcome.wrong, Vec::<String>::new(), "seed {seed}");
-        assert!(outcome.operations.1 > 10, "seed {seed}: {:?}", outcome.operations);
+        // Below that a seed says nothing.
+        let (asked, acknowledged) = outcome.operations;
+        assert!(
+            asked as u64 >= 50 * options.seconds.unwrap_or(0) && acknowledged * 10 >= asked * 3,
+            "seed {seed}: {:?}",
+            outcome.operations
+        );
         assert_eq!(outcome.trace, run(seed, options).trace, "seed {seed}: two runs differ");
     }
 }
 
 #[test]
 fn three_nodes_through_faults() {
-    clean(0..6, &Options { nodes: Some(3), seconds: Some(8), ..Options::default() });
+    clean(0..4, &Options { nodes: Some(3), seconds: Some(5), ..Options::default() });
 }
 
 #[test]
 fn any_shape_through_faults() {
-    clean(100..106, &Options { seconds: Some(5), ..Options::default() });
+    clean(100..104, &Options { seconds: Some(4), ..Options::default() });
 }
 
 #[test]
 fn one_node_alone() {
-    clean(200..202, &Options { nodes: Some(1), seconds: Some(5), ..Options::default() });
+    clean(200..202, &Options { nodes: Some(1), seconds: Some(4), ..Options::default() });
 }
 
 /// A fault that is left out changes neither when the others happen nor which they are.
