@@ -19,7 +19,7 @@ use ringkv_wire::ids::ShardId;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use survey::Head;
-use walk::Walk;
+use walk::{End, Walk};
 
 /// Numbers skipped at a recovery: more than can have been in flight and left no trace.
 const NUMBER_JUMP: u64 = 16;
@@ -96,9 +96,10 @@ async fn judge_rest<D: Disk>(
     let (sequence, end) = last.map_or((0, 0), |walked| (walked.handle.sequence, walked.end));
     let mut highest = walk.last();
     for &file in files.iter().filter(|file| **file >= sequence) {
-        let mut image = Image::open(disk, dir, file, seed).await?;
-        let from = if file == sequence { end } else { 0 };
-        let behind = walk::judge(&mut image, from, walk.last(), file == sequence).await?;
+        let image = Image::open(disk, dir, file, seed).await?;
+        let here = file == sequence;
+        let end = End { offset: if here { end } else { 0 }, last: walk.last(), here };
+        let behind = walk::judge(&image, end).await?;
         highest = highest.max(behind.highest);
         report.cut = report.cut.or(behind.tail.map(|sector| (file, sector)));
     }

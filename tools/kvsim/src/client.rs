@@ -141,10 +141,15 @@ fn hear(session: &mut Session, links: &mut Links, host: &VirtualHost, event: Net
 
 /// A value that tells who wrote it and proves that it is whole: `name:length:` and filling that follows from both.
 pub fn value(name: &str, bytes: usize) -> Bytes {
-    let mut value = format!("{name}:{bytes}:").into_bytes();
-    let fill = crc32c::crc32c(&value).to_le_bytes();
-    value.extend(fill.iter().cycle().take(bytes));
+    let (mut value, fill) = opening(name, bytes);
+    value.extend_from_slice(&fill.repeat(bytes.div_ceil(fill.len()))[..bytes]);
     Bytes::from(value)
+}
+
+fn opening(name: &str, bytes: usize) -> (Vec<u8>, [u8; 4]) {
+    let opening = format!("{name}:{bytes}:").into_bytes();
+    let fill = crc32c::crc32c(&opening).to_le_bytes();
+    (opening, fill)
 }
 
 /// The name in a value; `None` when it is not whole.
@@ -152,7 +157,12 @@ pub fn name_of(found: &[u8]) -> Option<String> {
     let mut parts = found.splitn(3, |b| *b == b':');
     let name = std::str::from_utf8(parts.next()?).ok()?;
     let bytes: usize = std::str::from_utf8(parts.next()?).ok()?.parse().ok()?;
-    (value(name, bytes) == found).then(|| name.to_owned())
+    let (opening, fill) = opening(name, bytes);
+    let rest = found.strip_prefix(&opening[..])?;
+    // Every four bytes are those before, the first four the filling.
+    let period = fill.len().min(rest.len());
+    let whole = rest.len() == bytes && rest[..period] == fill[..period] && rest[period..] == rest[..bytes - period];
+    whole.then(|| name.to_owned())
 }
 
 #[cfg(test)]

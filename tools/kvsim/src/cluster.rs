@@ -190,9 +190,8 @@ impl Cluster {
 
     /// Looks at the stores of processes that ran since the last look.
     pub fn look(&self) {
-        let touched = self.exec.take_touched();
         for node in &self.nodes {
-            if node.process.get().is_none_or(|group| !touched.contains(&group)) {
+            if !node.process.get().is_some_and(|group| self.exec.take_ran(group)) {
                 continue;
             }
             for store in &node.stores {

@@ -6,7 +6,7 @@
 use crate::dice::{Dice, Stream};
 use std::cell::{Cell, RefCell};
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, BinaryHeap, VecDeque};
+use std::collections::{BinaryHeap, VecDeque};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -31,8 +31,8 @@ type Boxed = Pin<Box<dyn Future<Output = ()>>>;
 struct Task {
     number: u64,
     group: Group,
-    future: Option<Boxed>,
-    waker: Waker,
+    /// Taken out while it runs.
+    future: Option<(Boxed, Waker)>,
     flag: Arc<Flag>,
 }
 
@@ -90,6 +90,8 @@ impl Ord for Timer {
 struct Life {
     dead: bool,
     paused: bool,
+    /// It ran since that was last asked.
+    ran: bool,
     held: Vec<Key>,
 }
 
@@ -101,7 +103,6 @@ struct Inner {
     free: RefCell<Vec<usize>>,
     ready: Arc<Mutex<VecDeque<Key>>>,
     lives: RefCell<Vec<Life>>,
-    touched: RefCell<BTreeSet<Group>>,
     dice: Dice,
     trace: Cell<u64>,
     polls: Cell<u64>,
@@ -122,7 +123,6 @@ impl Executor {
             free: RefCell::default(),
             ready: Arc::default(),
             lives: RefCell::default(),
-            touched: RefCell::default(),
             dice: Dice::new(seed, Stream::Tasks, 0),
             trace: Cell::new(0x9e37_79b9_7f4a_7c15),
             polls: Cell::new(0),
@@ -176,7 +176,7 @@ impl Executor {
         let key = Key { slot, number: self.number() };
         let flag = Arc::new(Flag { key, queued: AtomicBool::new(false), ready: self.0.ready.clone() });
         let waker = Waker::from(flag.clone());
-        tasks[slot] = Some(Task { number: key.number, group, future: Some(Box::pin(future)), waker, flag });
+        tasks[slot] = Some(Task { number: key.number, group, future: Some((Box::pin(future), waker)), flag });
         drop(tasks);
         self.wake(key);
     }
@@ -283,8 +283,8 @@ impl Executor {
                 return;
             }
             task.flag.queued.store(false, Ordering::Relaxed);
-            self.0.touched.borrow_mut().insert(task.group);
-            task.future.take().map(|future| (future, task.waker.clone(), task.group))
+            life.ran = true;
+            task.future.take().map(|(future, waker)| (future, waker, task.group))
         };
         let Some((mut future, waker, group)) = taken else { return };
         self.note(key.number);
@@ -296,13 +296,13 @@ impl Executor {
             self.0.free.borrow_mut().push(key.slot);
             drop((task, future));
         } else if let Some(task) = &mut self.0.tasks.borrow_mut()[key.slot] {
-            task.future = Some(future);
+            task.future = Some((future, waker));
         }
     }
 
-    /// Groups that ran since this was last asked.
-    pub fn take_touched(&self) -> BTreeSet<Group> {
-        std::mem::take(&mut self.0.touched.borrow_mut())
+    /// Whether a group ran since this was last asked.
+    pub fn take_ran(&self, group: Group) -> bool {
+        std::mem::take(&mut self.0.lives.borrow_mut()[group.0].ran)
     }
 
     /// Moves time to the next timer and fires it. `false`: there is none up to `until_ns`, and time is now `until_ns`.

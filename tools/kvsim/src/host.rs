@@ -156,11 +156,11 @@ impl Host for VirtualHost {
     async fn wait(&self, until_boot_ns: u64) {
         let (inner, exec) = (&self.0, &self.0.parts.exec);
         let until_ns = inner.parts.clock.virtual_ns(until_boot_ns);
-        let mut yielded = false;
+        let mut waited = false;
         std::future::poll_fn(|context| {
             if inner.woken.get() || exec.now_ns() >= until_ns {
                 // Others go first, once: so a loop that never sleeps is noticed.
-                if !std::mem::replace(&mut yielded, true) {
+                if !std::mem::replace(&mut waited, true) {
                     context.waker().wake_by_ref();
                     return Poll::Pending;
                 }
@@ -168,6 +168,7 @@ impl Host for VirtualHost {
                 inner.waiter.borrow_mut().take();
                 return Poll::Ready(());
             }
+            waited = true;
             *inner.waiter.borrow_mut() = Some(context.waker().clone());
             if until_ns < inner.armed_ns.get() {
                 inner.armed_ns.set(until_ns);

@@ -1,6 +1,5 @@
 //! Bytes of a file, sparse and shared between what reads see and what is on the platter.
 
-use std::collections::BTreeMap;
 use std::rc::Rc;
 
 /// A disk writes sectors of this size whole or not at all.
@@ -10,7 +9,8 @@ const CHUNK: usize = 4096;
 /// Sparse content; what was never written is zero.
 #[derive(Clone, Default)]
 pub(super) struct Content {
-    chunks: BTreeMap<u64, Rc<[u8; CHUNK]>>,
+    /// By place in the file, up to the last one written.
+    chunks: Vec<Option<Rc<[u8; CHUNK]>>>,
     pub(super) size: u64,
 }
 
@@ -20,11 +20,14 @@ impl Content {
         let got = self.size.saturating_sub(offset).min(out.len() as u64) as usize;
         let mut done = 0;
         while done < got {
-            let at = offset + done as u64;
-            let within = (at % CHUNK as u64) as usize;
+            let (key, within) = place(offset + done as u64);
+            let Some(rest) = self.chunks.get(key..).filter(|rest| !rest.is_empty()) else {
+                out[done..got].fill(0);
+                break;
+            };
             let n = (CHUNK - within).min(got - done);
             let to = &mut out[done..done + n];
-            match self.chunks.get(&(at / CHUNK as u64)) {
+            match &rest[0] {
                 Some(chunk) => to.copy_from_slice(&chunk[within..within + n]),
                 None => to.fill(0),
             }
@@ -37,14 +40,11 @@ impl Content {
     pub(super) fn write(&mut self, offset: u64, bytes: &[u8]) {
         let mut done = 0;
         while done < bytes.len() {
-            let at = offset + done as u64;
-            let within = (at % CHUNK as u64) as usize;
+            let (key, within) = place(offset + done as u64);
             let n = (CHUNK - within).min(bytes.len() - done);
             let part = &bytes[done..done + n];
-            let key = at / CHUNK as u64;
-            if self.chunks.contains_key(&key) || part.iter().any(|b| *b != 0) {
-                let chunk = self.chunks.entry(key).or_insert_with(|| Rc::new([0; CHUNK]));
-                Rc::make_mut(chunk)[within..within + n].copy_from_slice(part);
+            if self.chunks.get(key).is_some_and(Option::is_some) || part.iter().any(|b| *b != 0) {
+                self.chunk(key)[within..within + n].copy_from_slice(part);
             }
             done += n;
         }
@@ -56,8 +56,20 @@ impl Content {
         if offset >= self.size {
             return false;
         }
-        let chunk = self.chunks.entry(offset / CHUNK as u64).or_insert_with(|| Rc::new([0; CHUNK]));
-        Rc::make_mut(chunk)[(offset % CHUNK as u64) as usize] ^= 1 << bit;
+        let (key, within) = place(offset);
+        self.chunk(key)[within] ^= 1 << bit;
         true
     }
+
+    fn chunk(&mut self, key: usize) -> &mut [u8; CHUNK] {
+        if self.chunks.len() <= key {
+            self.chunks.resize(key + 1, None);
+        }
+        Rc::make_mut(self.chunks[key].get_or_insert_with(|| Rc::new([0; CHUNK])))
+    }
+}
+
+/// Which chunk holds a byte, and where in it.
+fn place(offset: u64) -> (usize, usize) {
+    ((offset / CHUNK as u64) as usize, (offset % CHUNK as u64) as usize)
 }

@@ -1,12 +1,13 @@
-//! A segment file in memory, read piece by piece as far as needed.
+//! A segment file, read from its start piece by piece, as far as needed.
 
 use crate::disk::{Disk, DiskBuf, OpenMode};
 use crate::error::{DiskError, StorageError};
 use crate::wal::segment;
-use crate::wal::segment::batch::{self, Batch, Opened, VERSION};
+use crate::wal::segment::batch::{self, Batch, Opened, PAGE_BYTES, VERSION};
 use crate::wal::segment::sector::Seed;
 
-const READ_BYTES: usize = 1 << 20;
+/// What is read at once: little of a file of which only the head is wanted, then more and more.
+const READ_BYTES: (usize, usize) = (64 << 10, 1 << 20);
 
 /// One segment.
 pub(super) struct Image<D: Disk> {
@@ -16,7 +17,9 @@ pub(super) struct Image<D: Disk> {
     pub(super) sequence: u64,
     /// Length of the file.
     pub(super) size: u64,
-    pub(super) bytes: Vec<u8>,
+    /// Bytes from `base` on; those before have been taken.
+    bytes: Vec<u8>,
+    base: u64,
     pub(super) seed: Seed,
 }
 
@@ -25,40 +28,52 @@ impl<D: Disk> Image<D> {
         let path = format!("{dir}/{}", segment::name(sequence));
         let file = disk.open(&path, OpenMode::Write).await?;
         let size = disk.size(&file).await?;
-        Ok(Image { disk: disk.clone(), file, path, sequence, size, bytes: Vec::new(), seed })
+        Ok(Image { disk: disk.clone(), file, path, sequence, size, bytes: Vec::new(), base: 0, seed })
     }
 
-    /// Has at least the bytes up to `end`, or all that the file holds.
-    pub(super) async fn read_to(&mut self, end: u64) -> Result<(), DiskError> {
-        while (self.bytes.len() as u64) < end.min(self.size) {
-            let at = self.bytes.len() as u64;
-            let left = (self.size - at).min(READ_BYTES as u64) as usize;
-            let (got, buf) = self.disk.read_at(&self.file, at, DiskBuf::zeroed(left)).await;
-            let got = got?;
-            if got == 0 {
-                break;
-            }
-            self.bytes.extend_from_slice(buf.get(..got.min(left)).unwrap_or_default());
-            if !got.is_multiple_of(batch::PAGE_BYTES) {
-                break;
-            }
+    /// Reads at `at` into `buf`; the bytes that the file holds there, none behind its end.
+    pub(super) async fn read(&self, at: u64, buf: DiskBuf) -> Result<(usize, DiskBuf), DiskError> {
+        if at >= self.size || !at.is_multiple_of(PAGE_BYTES as u64) {
+            return Ok((0, buf));
         }
-        Ok(())
+        let (got, buf) = self.disk.read_at(&self.file, at, buf).await;
+        let left = usize::try_from(self.size - at).unwrap_or(usize::MAX);
+        Ok((got?.min(left).min(buf.len()), buf))
     }
 
-    /// The batch at `offset`, verified by itself; `None` when no whole one stands there.
+    /// Reads the next piece and forgets what stands before `offset`. `false`: there is no more.
+    async fn read_on(&mut self, offset: u64) -> Result<bool, DiskError> {
+        let at = self.base + self.bytes.len() as u64;
+        let (least, most) = READ_BYTES;
+        let wanted = self.size.saturating_sub(at).min(at.clamp(least as u64, most as u64));
+        let (got, buf) = self.read(at, DiskBuf::zeroed(wanted as usize)).await?;
+        let taken = self.bytes.len().min((offset - self.base) as usize);
+        self.bytes.drain(..taken);
+        self.base += taken as u64;
+        self.bytes.extend_from_slice(&buf[..got]);
+        Ok(got > 0)
+    }
+
+    /// The batch at `offset`, verified by itself; `None` when no whole one stands there. Never before one asked for earlier.
     pub(super) async fn batch(&mut self, offset: u64) -> Result<Option<Batch>, StorageError> {
-        self.read_to(offset + READ_BYTES as u64).await?;
-        let image = self.bytes.get(offset as usize..).unwrap_or_default();
-        match batch::open(image, offset, self.sequence, self.seed) {
-            Opened::Batch(batch) => Ok(Some(batch)),
-            Opened::Nothing | Opened::More => Ok(None),
-            Opened::Newer(got) => {
-                Err(StorageError::Newer { path: self.path.clone(), got: u32::from(got), known: u32::from(VERSION) })
-            }
-            Opened::Broken { expected, got } => {
-                Err(self.damaged(offset, format!("chain {expected:#010x}"), format!("{got:#010x}")))
-            }
+        loop {
+            let image = self.bytes.get((offset - self.base) as usize..).unwrap_or_default();
+            let opened = if image.len() < PAGE_BYTES {
+                Opened::More
+            } else {
+                batch::open(image, offset, self.sequence, self.seed)
+            };
+            return match opened {
+                Opened::More if self.read_on(offset).await? => continue,
+                Opened::Batch(batch) => Ok(Some(batch)),
+                Opened::Nothing | Opened::More => Ok(None),
+                Opened::Newer(got) => {
+                    Err(StorageError::Newer { path: self.path.clone(), got: u32::from(got), known: u32::from(VERSION) })
+                }
+                Opened::Broken { expected, got } => {
+                    Err(self.damaged(offset, format!("chain {expected:#010x}"), format!("{got:#010x}")))
+                }
+            };
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::image::Image;
 use super::survey::Head;
-use crate::disk::Disk;
+use crate::disk::{Disk, DiskBuf};
 use crate::error::StorageError;
 use crate::wal::HardState;
 use crate::wal::index::{Mirror, Place, ShardLog};
@@ -16,6 +16,8 @@ use std::collections::BTreeMap;
 
 /// All that can be in flight behind the last batch of a segment.
 const IN_FLIGHT_BYTES: u64 = (IN_FLIGHT_MAX * BATCH_BYTES_MAX) as u64;
+/// Bytes judged at a time.
+const JUDGED_BYTES: u64 = 256 << 10;
 
 /// A batch that was taken.
 #[derive(Clone, Copy, Debug)]
@@ -195,22 +197,49 @@ pub(super) struct Behind {
     pub(super) tail: Option<u64>,
 }
 
-/// Judges a segment's bytes from `offset` on, behind batch `last`, which stands in it when `ends_here`: a tail, or damage.
-pub(super) async fn judge<D: Disk>(
-    image: &mut Image<D>,
-    offset: u64,
-    last: u64,
-    ends_here: bool,
-) -> Result<Behind, StorageError> {
-    image.read_to(image.size).await?;
+/// Where the log ends.
+#[derive(Clone, Copy)]
+pub(super) struct End {
+    /// The segment's bytes from here on are to be judged.
+    pub(super) offset: u64,
+    /// The last batch taken.
+    pub(super) last: u64,
+    /// It stands in this segment.
+    pub(super) here: bool,
+}
+
+/// Judges a segment's bytes behind the end: a tail, or damage.
+pub(super) async fn judge<D: Disk>(image: &Image<D>, end: End) -> Result<Behind, StorageError> {
     let mut behind = Behind::default();
-    let (sectors, _) = image.bytes.as_chunks::<SECTOR_BYTES>();
-    for (index, sector) in sectors.iter().enumerate().skip(offset as usize / SECTOR_BYTES) {
-        let at = (index * SECTOR_BYTES) as u64;
+    let left = image.size.saturating_sub(end.offset);
+    let (mut at, mut buf) = (end.offset, DiskBuf::zeroed(left.min(JUDGED_BYTES) as usize));
+    loop {
+        let (got, back) = image.read(at, buf).await?;
+        buf = back;
+        let (sectors, _) = buf[..got].as_chunks();
+        for sector in sectors {
+            behind.judge_sector(image, at, sector, end)?;
+            at += SECTOR_BYTES as u64;
+        }
+        if sectors.is_empty() {
+            return Ok(behind);
+        }
+    }
+}
+
+impl Behind {
+    fn judge_sector<D: Disk>(
+        &mut self,
+        image: &Image<D>,
+        at: u64,
+        sector: &[u8; SECTOR_BYTES],
+        end: End,
+    ) -> Result<(), StorageError> {
+        let index = at / SECTOR_BYTES as u64;
         match sector::look(sector, index as u32, image.seed) {
             Seen::Zero => {}
             // What may be in flight is behind: old bytes that rot there harm nobody.
-            Seen::Rotten { .. } if ends_here && at >= offset + IN_FLIGHT_BYTES => {}
+            Seen::Rotten { .. } if end.here && at >= end.offset + IN_FLIGHT_BYTES => {}
             Seen::Rotten { expected, got } => {
                 let got = format!("crc {got:#010x}: rot, or the sector of another store");
                 return Err(image.damaged(at, format!("a sector of this log with crc {expected:#010x}"), got));
@@ -219,22 +248,22 @@ pub(super) async fn judge<D: Disk>(
                 return Err(image.damaged(at, format!("sector {index}"), format!("sector {place}: misdirected")));
             }
             Seen::Whole { number, opens } => {
-                behind.highest = behind.highest.max(number);
-                if number <= last {
-                    continue;
+                self.highest = self.highest.max(number);
+                if number <= end.last {
+                    return Ok(());
                 }
-                behind.tail = behind.tail.or(Some(index as u64));
-                if ends_here && number > last + IN_FLIGHT_MAX as u64 {
-                    let expected = format!("batch {}, synced before {number} was begun", last + 1);
+                self.tail = self.tail.or(Some(index));
+                if end.here && number > end.last + IN_FLIGHT_MAX as u64 {
+                    let expected = format!("batch {}, synced before {number} was begun", end.last + 1);
                     return Err(image.damaged(at, expected, format!("a sector of batch {number}")));
                 }
                 if opens && at.is_multiple_of(PAGE_BYTES as u64) {
-                    honest(image, at, sector, number, last)?;
+                    honest(image, at, sector, number, end.last)?;
                 }
             }
         }
+        Ok(())
     }
-    Ok(behind)
 }
 
 /// A batch behind the end must not know of synced batches that were not found, nor belong elsewhere.
