@@ -39,6 +39,14 @@ struct Caller<T> {
     told: Told,
 }
 
+/// What one call does.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Act {
+    Read,
+    Write,
+    Delete,
+}
+
 /// What a caller has to tell.
 #[derive(Default)]
 struct Told {
@@ -112,7 +120,7 @@ async fn tell(bar: ProgressBar, shared: Arc<Shared>) {
 /// Phases choose independently of each other.
 fn stream(kind: Kind, caller: u64) -> u64 {
     let phase = match kind {
-        Kind::Load => 0,
+        Kind::Load | Kind::Sweep => 0,
         Kind::Read => 1,
         Kind::Write => 2,
         Kind::Mixed { .. } => 3,
@@ -123,23 +131,36 @@ fn stream(kind: Kind, caller: u64) -> u64 {
 impl<T: Target> Caller<T> {
     async fn run(mut self) -> (Told, Option<Notes>) {
         while let Some((first, count)) = self.take() {
-            let reads = match self.shared.phase.kind {
-                Kind::Load | Kind::Write => false,
-                Kind::Read => true,
-                Kind::Mixed { reads_percent } => self.keys.chance(reads_percent),
-            };
-            let names = self.names(first, count, !reads);
+            let act = self.act();
+            let mut names = self.names(first, count, act != Act::Read);
+            if act == Act::Delete {
+                names.truncate(1);
+            }
             let asked = names.len() as u64;
-            if reads {
-                self.read(names).await
-            } else {
-                self.write(names).await
+            match act {
+                Act::Read => self.read(names).await,
+                Act::Write => self.write(names).await,
+                Act::Delete => self.delete(names).await,
             }
             self.told.calls += 1;
             self.told.keys += asked;
             self.shared.done.fetch_add(count, Ordering::Relaxed);
+            if !self.shared.workload.rest.is_zero() {
+                tokio::time::sleep(self.shared.workload.rest).await;
+            }
         }
         (self.told, self.notes)
+    }
+
+    /// What the next call does.
+    fn act(&mut self) -> Act {
+        match self.shared.phase.kind {
+            Kind::Load | Kind::Write => Act::Write,
+            Kind::Read | Kind::Sweep => Act::Read,
+            Kind::Mixed { reads_percent } if self.keys.chance(reads_percent) => Act::Read,
+            Kind::Mixed { .. } if self.keys.chance(self.shared.workload.deletes_percent) => Act::Delete,
+            Kind::Mixed { .. } => Act::Write,
+        }
     }
 
     /// The next keys to ask for, by place in the phase; `None` at its end.
@@ -158,8 +179,9 @@ impl<T: Target> Caller<T> {
     fn names(&mut self, first: u64, count: u64, distinct: bool) -> Vec<Bytes> {
         let (kind, all) = (self.shared.phase.kind, self.shared.workload.keys);
         let places = first..first + count;
+        let each_once = matches!(kind, Kind::Load | Kind::Sweep);
         let mut numbers: Vec<u64> =
-            places.map(|place| if kind == Kind::Load { place % all } else { self.keys.choose() }).collect();
+            places.map(|place| if each_once { place % all } else { self.keys.choose() }).collect();
         if distinct {
             numbers.sort_unstable();
             numbers.dedup();
@@ -216,6 +238,21 @@ impl<T: Target> Caller<T> {
         }
     }
 
+    async fn delete(&mut self, names: Vec<Bytes>) {
+        for name in names {
+            let from = Instant::now();
+            let answer = self.target.delete(name.clone()).await;
+            let until = Instant::now();
+            self.told.latencies.record(until - from);
+            if let Err(failure) = &answer {
+                self.told.errors.count(*failure);
+            }
+            if let Some(notes) = &mut self.notes {
+                notes.deleted(&name, from, until, &answer);
+            }
+        }
+    }
+
     /// A value carries its key: an answer that belongs to another key is told apart.
     fn judge(&mut self, name: &Bytes, answer: &Result<Option<Found>, Failure>) {
         match answer {
@@ -224,7 +261,8 @@ impl<T: Target> Caller<T> {
                 let wrong = carried.is_some_and(|rest| rest.len() >= name.len() && !rest.starts_with(name));
                 self.told.errors.wrong += u64::from(wrong);
             }
-            Ok(None) => self.told.errors.absent += 1,
+            // Where keys are deleted, one that is not there is no error.
+            Ok(None) => self.told.errors.absent += u64::from(self.shared.workload.deletes_percent == 0),
             Err(failure) => self.told.errors.count(*failure),
         }
     }

@@ -1,10 +1,12 @@
 //! Records every call in the form that `lincheck` judges.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::time::Instant;
 
 use bytes::Bytes;
 use lincheck::{Kind, Op, Outcome};
+use serde::{Deserialize, Serialize};
 
 use crate::target::{Failure, Found};
 
@@ -46,6 +48,18 @@ impl Recorder {
         self.ops.extend(notes.ops);
     }
 
+    /// Notes for each operation the shard that `shard_of` names for its key.
+    pub fn place(&mut self, shard_of: impl Fn(&[u8]) -> Option<u64>) {
+        for op in &mut self.ops {
+            op.shard = shard_of(op.key.as_bytes());
+        }
+    }
+
+    /// What has been recorded so far comes to this.
+    pub fn answers(&self) -> Answers {
+        Answers::of(&self.ops)
+    }
+
     /// All operations in the order of their calls.
     pub fn into_ops(mut self) -> Vec<Op> {
         self.ops.sort_by_key(|op| (op.call, op.client));
@@ -82,13 +96,13 @@ impl Notes {
     pub fn wrote(&mut self, key: &Bytes, value: &Bytes, from: Instant, until: Instant, answer: &Result<u64, Failure>) {
         let mut op = self.op(key, Kind::Put, from, until);
         op.value = Some(tag_of(value));
-        match answer {
-            Ok(version) => op.version = Some(*version),
-            Err(Failure::Applied) => {}
-            Err(Failure::NotApplied) => op.outcome = Outcome::Failed,
-            Err(Failure::Unknown) => (op.outcome, op.ret) = (Outcome::Unknown, None),
-        }
-        self.ops.push(op);
+        self.ops.push(told(op, answer));
+    }
+
+    /// A removal and its answer.
+    pub fn deleted(&mut self, key: &Bytes, from: Instant, until: Instant, answer: &Result<u64, Failure>) {
+        let op = self.op(key, Kind::Delete, from, until);
+        self.ops.push(told(op, answer));
     }
 
     fn op(&self, key: &Bytes, kind: Kind, from: Instant, until: Instant) -> Op {
@@ -104,6 +118,63 @@ impl Notes {
             shard: None,
         }
     }
+}
+
+/// A write with what its caller was told.
+fn told(mut op: Op, answer: &Result<u64, Failure>) -> Op {
+    match answer {
+        Ok(version) => op.version = Some(*version),
+        Err(Failure::Applied) => {}
+        Err(Failure::NotApplied) => op.outcome = Outcome::Failed,
+        Err(Failure::Unknown) => (op.outcome, op.ret) = (Outcome::Unknown, None),
+    }
+    op
+}
+
+/// What a history comes to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Answers {
+    /// Calls, counted by key.
+    pub operations: u64,
+    /// Answered as asked.
+    pub acknowledged: u64,
+    /// Surely not done.
+    pub failed: u64,
+    /// Not known.
+    pub unknown: u64,
+    /// Longest time between two acknowledged answers, ms.
+    pub longest_gap_ms: f64,
+    /// The same within one shard, the worst of all; 0 when shards are not recorded.
+    pub longest_shard_gap_ms: f64,
+}
+
+impl Answers {
+    fn of(ops: &[Op]) -> Answers {
+        let count = |outcome| ops.iter().filter(|op| op.outcome == outcome).count() as u64;
+        let mut shards: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
+        let mut all = Vec::new();
+        for op in ops.iter().filter(|op| op.outcome == Outcome::Ok) {
+            all.extend(op.ret);
+            if let Some(shard) = op.shard {
+                shards.entry(shard).or_default().extend(op.ret);
+            }
+        }
+        Answers {
+            operations: ops.len() as u64,
+            acknowledged: count(Outcome::Ok),
+            failed: count(Outcome::Failed),
+            unknown: count(Outcome::Unknown),
+            longest_gap_ms: longest_gap_ms(all),
+            longest_shard_gap_ms: shards.into_values().map(longest_gap_ms).fold(0.0, f64::max),
+        }
+    }
+}
+
+/// Longest distance between neighbours of `times`, which are in nanoseconds.
+fn longest_gap_ms(mut times: Vec<u64>) -> f64 {
+    times.sort_unstable();
+    let gaps = times.windows(2).map(|pair| pair[1] - pair[0]);
+    gaps.max().unwrap_or_default() as f64 / 1e6
 }
 
 #[cfg(test)]
@@ -129,5 +200,27 @@ mod tests {
         assert_eq!(read[1].value.as_deref(), Some("3.1"));
         assert_eq!(read[2].ret, None);
         assert!(lincheck::check(&read).is_ok());
+    }
+
+    #[test]
+    fn gaps_are_told_overall_and_per_shard() {
+        let mut recorder = Recorder::default();
+        let mut notes = recorder.notes(1);
+        let start = notes.started;
+        let mut wrote = |key: &'static str, ms, answer| {
+            let at = start + Duration::from_millis(ms);
+            notes.wrote(&Bytes::from(key), &Bytes::from(format!("{ms} {key}")), at, at, &answer);
+        };
+        wrote("a", 0, Ok(1));
+        wrote("b", 10, Ok(1));
+        wrote("a", 15, Err(Failure::Unknown));
+        wrote("b", 17, Err(Failure::NotApplied));
+        wrote("b", 30, Ok(2));
+        wrote("a", 45, Ok(2));
+        recorder.absorb(notes);
+        recorder.place(|key| key.first().map(|byte| u64::from(*byte)));
+        let told = recorder.answers();
+        assert_eq!((told.operations, told.acknowledged, told.failed, told.unknown), (6, 4, 1, 1));
+        assert_eq!((told.longest_gap_ms, told.longest_shard_gap_ms), (20.0, 45.0));
     }
 }

@@ -18,7 +18,7 @@ mod workload;
 
 pub use beside::{Beside, BesideReport};
 pub use conditions::Conditions;
-pub use history::Recorder;
+pub use history::{Answers, Recorder};
 pub use keys::{Distribution, Keys};
 pub use latency::{Latencies, Percentiles};
 pub use report::{Errors, PhaseReport, Report, thousands};
@@ -60,5 +60,5 @@ pub async fn run<T: Target>(
         measured.beside = beside.stop();
         phases.push(measured);
     }
-    Ok(Report { phases, conditions: Conditions::of_this_machine(targets.len(), workload, surroundings) })
+    Ok(Report { phases, history: None, conditions: Conditions::of_this_machine(targets.len(), workload, surroundings) })
 }

@@ -48,10 +48,10 @@ struct Args {
     /// What is done, in this order.
     #[arg(long, value_delimiter = ',', default_value = "load,read")]
     phases: Vec<PhaseName>,
-    /// Keys asked for in each phase but load [default: as many as there are keys].
+    /// Keys asked for in each phase but load and sweep [default: as many as there are keys].
     #[arg(long)]
     ops: Option<u64>,
-    /// Ends each phase but load after so many seconds; without --ops only then.
+    /// Ends each phase but load and sweep after so many seconds; without --ops only then.
     #[arg(long, value_name = "S")]
     seconds: Option<f64>,
     /// Reads of 100 calls in the mixed phase.
@@ -72,6 +72,12 @@ struct Args {
     /// How long a call may take, ms.
     #[arg(long, default_value_t = 10_000)]
     timeout_ms: u64,
+    /// Of 100 writing calls in the mixed phase so many delete a key.
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=100))]
+    deletes_percent: u8,
+    /// How long a caller rests between two calls, ms.
+    #[arg(long, default_value_t = 0)]
+    rest_ms: u64,
     /// Writes the figures and their conditions here as JSON; `-` is standard output.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -92,6 +98,7 @@ enum PhaseName {
     Read,
     Write,
     Mixed,
+    Sweep,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -140,10 +147,14 @@ fn measure(args: &Args) -> anyhow::Result<u64> {
     let mut report = runtime.block_on(async {
         let clients = connect(args).await?;
         let surroundings = Surroundings { probe_dir: Some(args.probe_dir.clone()), progress: Some(bar()) };
+        let client = clients.first().context("a run needs a client")?;
+        let map = client.map().await.context("asking for the cluster's map")?;
         let mut report = kvbench::run(&clients, &workload, &surroundings, recorder.as_mut()).await?;
-        if let Some(client) = clients.first() {
-            let map = client.map().await.context("asking for the cluster's map")?;
-            report.conditions.more.extend(cluster(&map, clients.len()));
+        report.conditions.more.extend(cluster(&map, clients.len()));
+        if let Some(recorder) = recorder.as_mut() {
+            let keyspace = map.keyspace(&args.keyspace).map(|keyspace| keyspace.id);
+            recorder.place(|key| Some(u64::from(map.shard_of(keyspace?, key)?.id.0)));
+            report.history = Some(recorder.answers());
         }
         anyhow::Ok(report)
     })?;
@@ -201,6 +212,7 @@ fn workload(args: &Args) -> anyhow::Result<Workload> {
     let phases = args.phases.iter().map(|name| {
         let kind = match name {
             PhaseName::Load => return Phase { kind: Kind::Load, keys: args.keys, seconds: None },
+            PhaseName::Sweep => return Phase { kind: Kind::Sweep, keys: args.keys, seconds: None },
             PhaseName::Read => Kind::Read,
             PhaseName::Write => Kind::Write,
             PhaseName::Mixed => Kind::Mixed { reads_percent: args.reads_percent },
@@ -224,6 +236,8 @@ fn workload(args: &Args) -> anyhow::Result<Workload> {
             DistributionName::Zipfian => Distribution::Zipfian { theta: args.theta },
         },
         seed: args.seed,
+        deletes_percent: args.deletes_percent,
+        rest: Duration::from_millis(args.rest_ms),
         phases: phases.collect(),
     })
 }

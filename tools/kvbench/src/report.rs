@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::beside::BesideReport;
 use crate::conditions::Conditions;
+use crate::history::Answers;
 use crate::latency::{Latencies, Percentiles};
 use crate::target::Failure;
 use crate::workload::Kind;
@@ -16,6 +17,9 @@ use crate::workload::Kind;
 pub struct Report {
     /// In the order in which they ran.
     pub phases: Vec<PhaseReport>,
+    /// What the recorded history comes to, when one was recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub history: Option<Answers>,
     /// What it was measured on.
     pub conditions: Conditions,
 }
@@ -23,7 +27,7 @@ pub struct Report {
 /// One phase.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PhaseReport {
-    /// `load`, `read`, `write` or `mixed`.
+    /// `load`, `read`, `write`, `mixed` or `sweep`.
     pub phase: String,
     /// How long it took.
     pub seconds: f64,

@@ -31,6 +31,8 @@ pub trait Target: Clone + Send + Sync + 'static {
     fn get(&self, key: Bytes) -> impl Future<Output = Result<Option<Found>, Failure>> + Send;
     /// Sets a key; gives the version.
     fn put(&self, key: Bytes, value: Bytes) -> impl Future<Output = Result<u64, Failure>> + Send;
+    /// Removes a key, whether it is there or not; gives the version.
+    fn delete(&self, key: Bytes) -> impl Future<Output = Result<u64, Failure>> + Send;
     /// The values of many keys, in their order.
     fn get_many(&self, keys: Vec<Bytes>) -> impl Future<Output = Vec<Result<Option<Found>, Failure>>> + Send;
     /// Sets many keys; gives their versions, in their order.
@@ -64,6 +66,10 @@ impl Target for Client {
 
     async fn put(&self, key: Bytes, value: Bytes) -> Result<u64, Failure> {
         version(Client::put(self, key, value).await)
+    }
+
+    async fn delete(&self, key: Bytes) -> Result<u64, Failure> {
+        version(Client::delete(self, key).await)
     }
 
     async fn get_many(&self, keys: Vec<Bytes>) -> Vec<Result<Option<Found>, Failure>> {

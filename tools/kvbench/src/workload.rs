@@ -1,5 +1,7 @@
 //! What a run does.
 
+use std::time::Duration;
+
 use crate::keys::Distribution;
 
 /// The work of one run.
@@ -19,6 +21,10 @@ pub struct Workload {
     pub distribution: Distribution,
     /// Seed of all choices.
     pub seed: u64,
+    /// Of 100 writing calls of mixed work so many delete one key instead.
+    pub deletes_percent: u8,
+    /// How long a caller rests between two calls.
+    pub rest: Duration,
     /// What is done, in this order.
     pub phases: Vec<Phase>,
 }
@@ -48,6 +54,8 @@ pub enum Kind {
         /// Of 100 calls so many are reads.
         reads_percent: u8,
     },
+    /// Reads of every key once, in order.
+    Sweep,
 }
 
 impl Kind {
@@ -58,6 +66,7 @@ impl Kind {
             Kind::Read => "read",
             Kind::Write => "write",
             Kind::Mixed { .. } => "mixed",
+            Kind::Sweep => "sweep",
         }
     }
 }
@@ -134,6 +143,8 @@ pub(crate) mod tests {
             tasks: 3,
             distribution: Distribution::Uniform,
             seed: 1,
+            deletes_percent: 0,
+            rest: Duration::ZERO,
             phases: vec![
                 Phase { kind: Kind::Load, keys: 100, seconds: None },
                 Phase { kind: Kind::Read, keys: 100, seconds: None },

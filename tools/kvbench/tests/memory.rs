@@ -36,6 +36,13 @@ impl Target for Memory {
         }
     }
 
+    async fn delete(&self, key: Bytes) -> Result<u64, Failure> {
+        let mut writes = self.writes.lock().unwrap();
+        *writes += 1;
+        self.map.lock().unwrap().remove(&key);
+        Ok(*writes)
+    }
+
     async fn get_many(&self, keys: Vec<Bytes>) -> Vec<Result<Option<Found>, Failure>> {
         let mut answers = Vec::new();
         for key in keys {
@@ -63,11 +70,14 @@ fn workload(batch: usize) -> Workload {
         tasks: 5,
         distribution: Distribution::Zipfian { theta: 0.99 },
         seed: 1,
+        deletes_percent: 0,
+        rest: std::time::Duration::ZERO,
         phases: vec![
             phase(Kind::Load, 500),
             phase(Kind::Read, 2_000),
             phase(Kind::Write, 700),
             phase(Kind::Mixed { reads_percent: 50 }, 1_000),
+            phase(Kind::Sweep, 500),
         ],
     }
 }
@@ -77,7 +87,7 @@ async fn phases_ask_for_what_they_say() {
     let memory = Memory::default();
     let report = run(std::slice::from_ref(&memory), &workload(1), &Surroundings::default(), None).await.unwrap();
     let keys: Vec<u64> = report.phases.iter().map(|phase| phase.keys).collect();
-    assert_eq!(keys, [500, 2_000, 700, 1_000]);
+    assert_eq!(keys, [500, 2_000, 700, 1_000, 500]);
     assert_eq!(report.errors(), 0);
     let map = memory.map.lock().unwrap();
     assert_eq!(map.len(), 500);
@@ -130,8 +140,12 @@ async fn failures_and_foreign_values_are_counted() {
 async fn a_history_of_a_map_is_linearizable() {
     let memory = Memory { fail_every: Some(7), ..Memory::default() };
     let mut recorder = Recorder::default();
-    let report = run(&[memory], &workload(3), &Surroundings::default(), Some(&mut recorder)).await.unwrap();
+    let with_deletes = Workload { deletes_percent: 20, ..workload(3) };
+    let report = run(&[memory], &with_deletes, &Surroundings::default(), Some(&mut recorder)).await.unwrap();
     let ops = recorder.into_ops();
+    let deleted = ops.iter().filter(|op| op.kind == lincheck::Kind::Delete).count();
+    assert!((20..=70).contains(&deleted), "a fifth of about 167 writing calls: {deleted}");
+    assert!(report.phases.iter().all(|phase| phase.errors.absent == 0), "a deleted key is no error");
     assert_eq!(ops.len() as u64, report.phases.iter().map(|phase| phase.keys).sum::<u64>());
     let verdict = lincheck::check(&ops);
     assert!(verdict.is_ok(), "{:?}", verdict.findings.first());

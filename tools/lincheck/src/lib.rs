@@ -36,7 +36,9 @@ mod check;
 mod explain;
 mod history;
 mod search;
+mod spoil;
 mod versions;
 
 pub use check::{Finding, Report, check, check_with};
 pub use history::{HistoryError, Kind, Op, Outcome, read, write};
+pub use spoil::Spoil;

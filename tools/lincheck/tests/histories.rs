@@ -35,6 +35,29 @@ fn good_histories_are_accepted() {
     }
 }
 
+#[test]
+fn spoilt_histories_are_rejected() {
+    let put = |client, value: &str, call, version| lincheck::Op {
+        client,
+        key: "k".to_owned(),
+        kind: lincheck::Kind::Put,
+        value: Some(value.to_owned()),
+        call,
+        ret: Some(call + 5),
+        outcome: lincheck::Outcome::Ok,
+        version: Some(version),
+        shard: Some(1),
+    };
+    let get = |value: &str, call, version| lincheck::Op { kind: lincheck::Kind::Get, ..put(9, value, call, version) };
+    let good = [put(1, "a", 0, 1), get("a", 10, 1), put(2, "b", 20, 2), get("b", 30, 2), put(1, "c", 32, 3)];
+    assert!(lincheck::check(&good).is_ok());
+    for spoil in lincheck::Spoil::ALL {
+        let spoilt = spoil.apply(&good).unwrap();
+        assert!(lincheck::check(&spoilt).is_wrong(), "{spoil:?} was accepted: {spoilt:?}");
+    }
+    assert_eq!(lincheck::Spoil::Stale.apply(&good[..2]), None, "there is nothing older to find");
+}
+
 /// Of 600 operations only those that contradict each other are shown.
 #[test]
 fn the_window_is_small() {

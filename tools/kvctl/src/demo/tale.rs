@@ -143,6 +143,8 @@ impl Scene<'_> {
             tasks: 16,
             distribution: Distribution::Zipfian { theta: 0.99 },
             seed: 1,
+            deletes_percent: 0,
+            rest: Duration::ZERO,
             phases: vec![phase(Kind::Load, BENCH_KEYS)],
         };
         let surroundings = Surroundings { probe_dir: Some(self.cluster.dir().to_owned()), progress: None };
