@@ -2,6 +2,7 @@
 
 mod cluster;
 mod input;
+mod kills;
 mod prober;
 mod story;
 mod summary;
@@ -14,6 +15,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
+use serde::Serialize;
 
 use cluster::{Cluster, Plan};
 use input::Input;
@@ -37,6 +39,10 @@ pub struct DemoArgs {
     /// Writes the outcome here as JSON; `-` is standard output, the story then goes to standard error.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Instead of the tale: kills the busiest leader so many times, one after the other, starts it again each time, and tells
+    /// how long it took until every shard was served again.
+    #[arg(long, value_name = "N", conflicts_with_all = ["input", "keep"], value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    kills: Option<u32>,
     /// Leaves the cluster running, and says what to try.
     #[arg(long)]
     keep: bool,
@@ -55,6 +61,16 @@ enum Host {
     Plain,
 }
 
+impl Host {
+    fn name(self) -> &'static str {
+        match self {
+            Host::Auto => "auto",
+            Host::Glommio => "glommio",
+            Host::Plain => "plain",
+        }
+    }
+}
+
 /// Runs the demo. Exit code 0 only when nothing was lost and everything healed, 1 when not, 2 when it could not be shown.
 pub async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
     if u16::from(args.replicas) > args.nodes {
@@ -66,14 +82,17 @@ pub async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
     let input = args.input.as_deref().map_or_else(|| Ok(Input::licence()), Input::read)?;
     let dir = data_dir(&args)?;
     let story = Story::begin(args.json.as_deref() == Some(Path::new("-")));
-    let host = match args.host {
-        Host::Auto => "auto",
-        Host::Glommio => "glommio",
-        Host::Plain => "plain",
+    let plan = Plan {
+        nodes: args.nodes,
+        replicas: args.replicas,
+        host: args.host.name().to_owned(),
+        dir: dir.clone(),
+        keep: args.keep,
     };
-    let plan =
-        Plan { nodes: args.nodes, replicas: args.replicas, host: host.to_owned(), dir: dir.clone(), keep: args.keep };
     let mut cluster = Cluster::start(plan)?;
+    if let Some(kills) = args.kills {
+        return kills::run(cluster, kills, &args, story).await;
+    }
     let told = tale::tell(&mut cluster, &input, &args, &story).await;
     story.end();
     let mut summary = match told {
@@ -99,15 +118,19 @@ pub async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
     } else {
         story.line(&format!("  The data and logs of the nodes are in {}\n", dir.display()));
     }
-    match args.json.as_deref() {
-        Some(path) if path == Path::new("-") => crate::say(serde_json::to_string_pretty(&summary)?),
-        Some(path) => {
-            let text = serde_json::to_string_pretty(&summary)? + "\n";
-            fs::write(path, text).with_context(|| format!("writing {}", path.display()))?;
-        }
-        None => {}
-    }
+    write_json(&args, &summary)?;
     Ok(if summary.is_well() { ExitCode::SUCCESS } else { ExitCode::from(1) })
+}
+
+/// Writes what came out where `--json` wants it.
+fn write_json(args: &DemoArgs, told: &impl Serialize) -> anyhow::Result<()> {
+    let Some(path) = args.json.as_deref() else { return Ok(()) };
+    let text = serde_json::to_string_pretty(told)?;
+    if path == Path::new("-") {
+        crate::say(text);
+        return Ok(());
+    }
+    fs::write(path, text + "\n").with_context(|| format!("writing {}", path.display()))
 }
 
 /// An empty folder for this cluster. Folders of demos that were interrupted are removed.

@@ -34,12 +34,12 @@ const BATCH: usize = 64;
 const LOOK: Duration = Duration::from_millis(50);
 
 /// Everything that a step needs.
-struct Scene<'a> {
-    cluster: &'a mut Cluster,
-    client: Client,
-    probes: BTreeMap<ShardId, Bytes>,
-    story: &'a Story,
-    summary: Summary,
+pub(super) struct Scene<'a> {
+    pub cluster: &'a mut Cluster,
+    pub client: Client,
+    pub probes: BTreeMap<ShardId, Bytes>,
+    pub story: &'a Story,
+    pub summary: Summary,
 }
 
 /// Plays the demo on nodes that were just started.
@@ -54,7 +54,11 @@ pub async fn tell(cluster: &mut Cluster, input: &Input, args: &DemoArgs, story: 
 }
 
 /// Waits for the map and for a leader of every shard.
-async fn begin<'a>(cluster: &'a mut Cluster, args: &DemoArgs, story: &'a Story) -> anyhow::Result<Scene<'a>> {
+pub(super) async fn begin<'a>(
+    cluster: &'a mut Cluster,
+    args: &DemoArgs,
+    story: &'a Story,
+) -> anyhow::Result<Scene<'a>> {
     story.line(&format!("\n  ringkv: {} nodes on this machine, each shard on {} of them\n", args.nodes, args.replicas));
     story.now("waiting for leaders");
     let started = Instant::now();
@@ -237,7 +241,7 @@ impl Scene<'_> {
 
     /// The node to kill and the shards it leads: the one that leads most (of these the one that took most writes), or the one
     /// that leads the shard of `key`.
-    async fn victim(&self, of_the_key: bool) -> anyhow::Result<(NodeId, Vec<ShardId>)> {
+    pub(super) async fn victim(&self, of_the_key: bool) -> anyhow::Result<(NodeId, Vec<ShardId>)> {
         let statuses = self.statuses().await?;
         let map = self.client.map().await?;
         let keyspace = map.keyspace("default").context("there is no keyspace `default`")?.id;
@@ -301,16 +305,23 @@ impl Scene<'_> {
         Ok(())
     }
 
-    /// Starts the killed node again and waits until it has applied what the others have committed.
     async fn heal(&mut self) -> anyhow::Result<()> {
         self.story.now("restarting the node");
         let victim = self.summary.killed_node;
+        let took = self.restart(victim).await?;
+        self.summary.caught_up_ms = (took.as_secs_f64() * 10_000.0).round() / 10.0;
+        self.story.done("restarted", &format!("node {victim} has caught up after {:.1} s", took.as_secs_f64()));
+        Ok(())
+    }
+
+    /// Starts a killed node again and waits until it has applied what the others have committed; gives how long that took.
+    pub(super) async fn restart(&mut self, victim: u32) -> anyhow::Result<Duration> {
         let restarted = Instant::now();
         self.cluster.launch(victim)?;
         loop {
             self.cluster.check()?;
             match self.behind(victim).await {
-                Ok(0) => break,
+                Ok(0) => return Ok(restarted.elapsed()),
                 behind if restarted.elapsed() > CATCH_UP_PATIENCE => {
                     bail!(
                         "node {victim} has not caught up after {CATCH_UP_PATIENCE:?}: {behind:?} entries are missing"
@@ -319,10 +330,6 @@ impl Scene<'_> {
                 _ => sleep(LOOK).await,
             }
         }
-        let took = restarted.elapsed();
-        self.summary.caught_up_ms = (took.as_secs_f64() * 10_000.0).round() / 10.0;
-        self.story.done("restarted", &format!("node {victim} has caught up after {:.1} s", took.as_secs_f64()));
-        Ok(())
     }
 
     /// Entries committed anywhere that `node` has not applied.
