@@ -201,10 +201,30 @@ pub struct LogStats {
     pub batches: u64,
     /// Syncs acknowledged.
     pub syncs: u64,
+    /// Segments made anew.
+    pub made: u64,
+    /// Segments reused for new ones.
+    pub recycled: u64,
+    /// Segments removed.
+    pub removed: u64,
     /// Whether a write or sync failed: the log takes no more.
     pub poisoned: bool,
     /// Whether entries are refused for want of space.
     pub disk_full: bool,
+}
+
+impl LogStats {
+    /// Those that only grow, each with its name.
+    pub fn named(&self) -> [(&'static str, u64); 6] {
+        [
+            ("log_batches", self.batches),
+            ("log_syncs", self.syncs),
+            ("segments_made", self.made),
+            ("segments_recycled", self.recycled),
+            ("segments_removed", self.removed),
+            ("log_poisoned", u64::from(self.poisoned)),
+        ]
+    }
 }
 
 /// A log. Clones are handles to the same one.

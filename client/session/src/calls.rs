@@ -79,12 +79,14 @@ pub(crate) struct Calls {
     table: Slab<CallState>,
     deadlines: BTreeSet<(u64, u64)>,
     held_bytes: usize,
+    /// Keys of which their caller was told that the outcome is unknown.
+    unknown: u64,
     done: Vec<(CallId, Completion)>,
 }
 
 impl Calls {
     pub fn new() -> Calls {
-        Calls { table: Slab::new(), deadlines: BTreeSet::new(), held_bytes: 0, done: Vec::new() }
+        Calls { table: Slab::new(), deadlines: BTreeSet::new(), held_bytes: 0, unknown: 0, done: Vec::new() }
     }
 
     /// A call of `keys` keys, all waiting. One without keys is done at once.
@@ -98,6 +100,10 @@ impl Calls {
             self.close(id);
         }
         CallId(id)
+    }
+
+    pub fn unknown(&self) -> u64 {
+        self.unknown
     }
 
     pub fn held_bytes(&self) -> usize {
@@ -125,6 +131,7 @@ impl Calls {
     pub fn settle(&mut self, call: CallId, at: u32, result: Slot) {
         let Some(state) = self.table.get_mut(call.0) else { return };
         let Some(slot @ Slot::Waiting(_)) = state.slots.get_mut(at as usize) else { return };
+        self.unknown += u64::from(matches!(&result, Slot::Failed(e) if e.outcome() == Outcome::Unknown));
         *slot = result;
         state.left -= 1;
         if state.left == 0 {

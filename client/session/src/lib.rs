@@ -20,6 +20,7 @@ mod error;
 mod retry;
 mod session;
 mod slab;
+mod stats;
 mod tokens;
 
 pub use call::{Ask, Call, CallId, Completion, Value, Written};
@@ -27,6 +28,7 @@ pub use config::SessionConfig;
 pub use conns::ConnKey;
 pub use error::{Advice, Cause, Error, Failure};
 pub use session::{Actions, Session};
+pub use stats::SessionStats;
 
 pub use ringkv_wire::ids::{ClientId, KeyspaceId, NodeId, Now, ShardId, StoreId};
 pub use ringkv_wire::msg::client::ReadLevel;

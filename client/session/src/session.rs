@@ -11,6 +11,7 @@ use crate::conns::{ConnKey, Conns};
 use crate::error::{Cause, Error};
 use crate::retry::{Budget, Chance, backoff_ns};
 use crate::slab::Slab;
+use crate::stats::SessionStats;
 use bytes::Bytes;
 use map::MapState;
 use requests::{Item, Request, Shard};
@@ -68,6 +69,7 @@ pub struct Session {
     sweep_ns: u64,
     budget: Budget,
     chance: Chance,
+    stats: SessionStats,
     out: Actions,
     scratch: Vec<u8>,
 }
@@ -92,6 +94,7 @@ impl Session {
             sweep_ns: 0,
             budget: Budget::new(config.retries_per_s),
             chance: Chance::new(random),
+            stats: SessionStats::default(),
             out: Actions::default(),
             scratch: Vec::new(),
             config,
@@ -101,6 +104,11 @@ impl Session {
     /// The cluster map, once a seed has given one.
     pub fn map(&self) -> Option<&Arc<ClusterMap>> {
         self.map.current.as_ref()
+    }
+
+    /// What was counted.
+    pub fn stats(&self) -> SessionStats {
+        SessionStats { unknown: self.calls.unknown(), ..self.stats }
     }
 
     /// Takes a call. What breaks a limit is refused at once, key by key; the completion comes with the next turn in any

@@ -3,6 +3,7 @@
 //! [`Raft::step`] takes an [`Input`], the time and random bits, and says in [`Effects`] what it wants done. Nothing is
 //! awaited: what is persisted is reported back by [`Input::Persisted`], and only then counts.
 
+mod counters;
 mod election;
 mod follower;
 mod input;
@@ -16,6 +17,7 @@ mod status;
 mod tickets;
 mod transfer;
 
+pub use counters::RaftCounters;
 pub use input::{Input, Restored};
 pub use status::{PeerState, PeerStatus, RaftStatus, Role};
 
@@ -57,6 +59,7 @@ pub struct Raft {
     votes: BTreeMap<StoreId, bool>,
     lead: leader::Leading,
     log_time: log_time::LogTime,
+    counters: RaftCounters,
     /// Time and chance of the present step.
     now: Now,
     random: u64,
@@ -105,6 +108,7 @@ impl Raft {
             votes: BTreeMap::new(),
             lead: leader::Leading::default(),
             log_time: log_time::LogTime::default(),
+            counters: RaftCounters::default(),
             now,
             random,
         };
@@ -238,6 +242,11 @@ impl Raft {
             _ if quorum::votes(&self.active().1, self.me) => self.timer.deadline_ns,
             _ => u64::MAX,
         }
+    }
+
+    /// What it has counted.
+    pub fn counters(&self) -> RaftCounters {
+        self.counters
     }
 
     /// What this replica is now.

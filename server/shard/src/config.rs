@@ -1,5 +1,6 @@
 //! What a store is told at its start, and how it is told to stop and asked how it is.
 
+use crate::counters::Named;
 use ringkv_core::raft::Role;
 use ringkv_storage::error::StorageError;
 use ringkv_wire::ids::{Generation, Incarnation, ShardId, StoreId};
@@ -145,6 +146,8 @@ struct Shared {
     stop: Cell<bool>,
     wake: RefCell<Option<Rc<dyn Fn()>>>,
     look: RefCell<Option<Look>>,
+    count: RefCell<Option<Rc<dyn Fn() -> Named>>>,
+    counted: RefCell<Named>,
     watch: RefCell<Option<Watch>>,
     opened: RefCell<Option<Box<dyn FnOnce()>>>,
 }
@@ -171,6 +174,17 @@ impl Control {
     pub fn observe(&self) -> Option<StoreView> {
         let look = self.0.look.borrow().clone();
         look.map(|look| look())
+    }
+
+    /// What the store has counted since it was opened; what it had counted when it ended; empty when it did not open.
+    pub fn counters(&self) -> Named {
+        let count = self.0.count.borrow().clone();
+        count.map_or_else(|| self.0.counted.borrow().clone(), |count| count())
+    }
+
+    /// The store's side: how to ask for its counters. Until [`Control::detach`].
+    pub fn attach_counters(&self, count: Rc<dyn Fn() -> Named>) {
+        *self.0.count.borrow_mut() = Some(count);
     }
 
     /// Calls `watch` for each entry as it is applied. To be set before the store runs.
@@ -200,6 +214,8 @@ impl Control {
 
     /// The store's side: it ended.
     pub fn detach(&self) {
+        *self.0.counted.borrow_mut() = self.counters();
+        *self.0.count.borrow_mut() = None;
         *self.0.wake.borrow_mut() = None;
         *self.0.look.borrow_mut() = None;
     }

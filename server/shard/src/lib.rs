@@ -5,6 +5,7 @@
 //! sees the world only through [`host::Host`], so the simulator runs this very code.
 
 pub mod config;
+pub mod counters;
 pub mod host;
 pub mod store;
 

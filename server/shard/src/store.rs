@@ -15,6 +15,7 @@ mod status;
 mod writes;
 
 use crate::config::{Control, StoreConfig, StoreError, StoreView};
+use crate::counters::StoreCounters;
 use crate::host::{Host, NetEvent};
 use crate::replica::{Asker, Replica};
 use bytes::Bytes;
@@ -43,7 +44,7 @@ type DiskOf<H> = <H as Host>::Disk;
 /// Something a job has finished.
 enum Done {
     Committed { number: u64, result: Result<(), StorageError> },
-    Answer { asker: Asker, header: StatusHeader, bytes: Vec<u8> },
+    Answer { asker: Asker, header: StatusHeader, bytes: Vec<u8>, unreadable: u64 },
     Fetched { shard: ShardId, to: StoreId, entries: Vec<ringkv_wire::entry::Entry> },
     Flushed { shard: ShardId, index: u64, result: Result<(), StorageError> },
     Merged { shard: ShardId, result: Result<(), StorageError> },
@@ -107,7 +108,7 @@ struct Store<H: Host> {
     failed: Option<StorageError>,
     stop_by_ns: Option<u64>,
     events: Vec<NetEvent>,
-    counters: status::Counters,
+    counters: StoreCounters,
     last_turn_ns: u64,
     wanted_turn_ns: u64,
     delay_ns: u64,
@@ -124,6 +125,8 @@ pub async fn run<H: Host>(host: H, config: StoreConfig, control: Control) -> Res
         let store = store.clone();
         Rc::new(move || store.borrow().view()) as Rc<dyn Fn() -> StoreView>
     };
+    let counted = store.clone();
+    control.attach_counters(Rc::new(move || counted.borrow().counted()));
     let waker = host.clone();
     control.attach(Rc::new(move || waker.wake()), look);
     loop {
@@ -201,7 +204,10 @@ impl<H: Host> Store<H> {
             let Some(done) = self.mailbox.queue.borrow_mut().pop_front() else { return };
             match done {
                 Done::Committed { number, result } => self.committed(now, number, result),
-                Done::Answer { asker, header, bytes } => self.answer_from_disk(asker, header, &bytes),
+                Done::Answer { asker, header, bytes, unreadable } => {
+                    self.counters.unreadable += unreadable;
+                    self.answer_from_disk(asker, header, &bytes);
+                }
                 Done::Fetched { shard, to, entries } => {
                     if let Some(slot) = self.slot(shard) {
                         self.step(slot, now, Input::Fetched { to, entries });
@@ -288,6 +294,7 @@ impl<H: Host> Store<H> {
         }
         tracing::error!(store = %self.config.id, %error, "the store stops serving");
         self.failed = Some(error);
+        self.counters.failed += 1;
         for slot in 0..self.replicas.len() {
             self.step(slot, now, Input::Retire);
         }

@@ -44,6 +44,7 @@ pub use testing::block_on;
 
 use state::State;
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::ops::Range;
 use std::pin::Pin;
@@ -105,6 +106,11 @@ impl FaultDisk {
     /// Injections that have not struck yet.
     pub fn pending_injections(&self) -> usize {
         self.state.borrow().knobs.injections.len()
+    }
+
+    /// How often each fault has struck, by rate or by injection.
+    pub fn struck(&self) -> BTreeMap<Fault, u64> {
+        self.state.borrow().struck.clone()
     }
 
     /// Bytes that all files together may hold; `None`: no limit. More is refused with `NoSpace`.

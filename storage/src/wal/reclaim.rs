@@ -153,6 +153,7 @@ async fn recycle<D: Disk>(log: &Log<D>, lacking: bool) -> Result<bool, StorageEr
     if !lacking || old.bytes != bytes {
         disk.remove(&old.path).await?;
         disk.sync_dir(dir).await?;
+        log.shared.state.borrow_mut().stats.removed += 1;
         return Ok(true);
     }
     let path = format!("{dir}/{}", segment::name(sequence));
@@ -160,6 +161,7 @@ async fn recycle<D: Disk>(log: &Log<D>, lacking: bool) -> Result<bool, StorageEr
     disk.sync_dir(dir).await?;
     let file = disk.open(&path, OpenMode::Write).await?;
     admit(log, Handle { file, sequence, path, bytes });
+    log.shared.state.borrow_mut().stats.recycled += 1;
     Ok(true)
 }
 
@@ -177,6 +179,7 @@ async fn fresh<D: Disk>(log: &Log<D>) -> Result<bool, StorageError> {
     match make(&log.shared.disk, &log.shared.dir, sequence, bytes).await {
         Ok(handle) => {
             admit(log, handle);
+            log.shared.state.borrow_mut().stats.made += 1;
             Ok(true)
         }
         Err(error) => {

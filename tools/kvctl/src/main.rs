@@ -58,6 +58,9 @@ enum Command {
         /// Shows every shard too.
         #[arg(long)]
         shards: bool,
+        /// Shows what every store has counted since it was opened.
+        #[arg(long)]
+        counters: bool,
     },
 }
 
@@ -101,7 +104,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Get { cluster, key } => calls::get(&cluster, key).await,
         Command::Put { cluster, key, value } => calls::put(&cluster, key, value).await,
         Command::Del { cluster, key } => calls::delete(&cluster, key).await,
-        Command::Status { cluster, json, shards } => status::show(&cluster, json, shards).await,
+        Command::Status { cluster, json, shards, counters } => status::show(&cluster, json, shards, counters).await,
     }
 }
 

@@ -1,6 +1,6 @@
 //! How the stores are.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -58,9 +58,16 @@ impl StoreStatus {
         self.shards.iter().filter(|shard| shard.role == "leader").count()
     }
 
+    /// What it has counted since it was opened.
+    pub fn counters(&self) -> BTreeMap<String, u64> {
+        let counters = self.more.get("counters").and_then(|counters| counters.as_object());
+        let counted = |(name, n): (&String, &serde_json::Value)| Some((name.clone(), n.as_u64()?));
+        counters.map_or_else(BTreeMap::new, |counters| counters.iter().filter_map(counted).collect())
+    }
+
     /// Writes it has taken since it was opened.
     pub fn writes(&self) -> u64 {
-        self.more.get("counters").and_then(|counters| counters.get("writes")?.as_u64()).unwrap_or_default()
+        self.counters().get("writes").copied().unwrap_or_default()
     }
 }
 
@@ -94,7 +101,7 @@ pub async fn ask_all(client: &Client) -> anyhow::Result<Vec<(StoreId, anyhow::Re
 }
 
 /// `kvctl status`. Exit code 1 when a store does not answer or its log failed.
-pub async fn show(args: &ClusterArgs, json: bool, every_shard: bool) -> anyhow::Result<ExitCode> {
+pub async fn show(args: &ClusterArgs, json: bool, every_shard: bool, counters: bool) -> anyhow::Result<ExitCode> {
     let client = connect(args).await?;
     let answers = ask_all(&client).await?;
     let well = answers.iter().all(|(_, answer)| answer.as_ref().is_ok_and(|status| status.failed.is_none()));
@@ -105,6 +112,9 @@ pub async fn show(args: &ClusterArgs, json: bool, every_shard: bool) -> anyhow::
         crate::say(stores_table(&answers));
         if every_shard {
             crate::say(format_args!("\n{}", shards_table(&answers)));
+        }
+        if counters {
+            crate::say(format_args!("\n{}", counters_table(&answers)));
         }
     }
     Ok(if well { ExitCode::SUCCESS } else { ExitCode::from(1) })
@@ -160,6 +170,21 @@ fn shards_table(answers: &Answers) -> Table {
     table
 }
 
+/// A row for each counter, a column for each store.
+fn counters_table(answers: &Answers) -> Table {
+    let stores: Vec<&StoreStatus> = answers.iter().filter_map(|(_, answer)| answer.as_ref().ok()).collect();
+    let mut table = Table::new();
+    let header = std::iter::once("counter".to_owned()).chain(stores.iter().map(|status| status.store.clone()));
+    table.load_style(TableStyle::new()).set_header(header);
+    let names: BTreeSet<String> = stores.iter().flat_map(|status| status.counters().into_keys()).collect();
+    for name in names {
+        let counted = |status: &&StoreStatus| status.counters().get(&name).map_or_else(String::new, u64::to_string);
+        let row: Vec<String> = stores.iter().map(counted).collect();
+        table.add_row(std::iter::once(name.clone()).chain(row));
+    }
+    table
+}
+
 /// `s1.10` behind `s1.9`.
 pub fn natural(name: &str) -> (usize, String) {
     (name.len(), name.to_owned())
@@ -176,10 +201,11 @@ mod tests {
                       {"shard":"s1.1","role":"follower","term":2,"leader":null,"commit":5,"applied":4,"last":5,"floor":0}]}"#;
         let status: StoreStatus = serde_json::from_str(text).unwrap();
         assert_eq!((status.led(), status.writes()), (1, 7));
-        let table =
-            stores_table(&[(StoreId::new(1, 0), Ok(status)), (StoreId::new(2, 0), Err(anyhow::anyhow!("gone")))]);
-        let shown = table.to_string();
+        let answers = [(StoreId::new(1, 0), Ok(status)), (StoreId::new(2, 0), Err(anyhow::anyhow!("gone")))];
+        let shown = stores_table(&answers).to_string();
         assert!(shown.contains("serving") && shown.contains("gone"), "{shown}");
+        let counted = counters_table(&answers).to_string();
+        assert!(counted.lines().any(|line| line.contains("writes") && line.contains('7')), "{counted}");
     }
 
     #[test]

@@ -2,7 +2,9 @@
 
 use crate::host::VirtualHost;
 use bytes::Bytes;
-use ringkv_session::{Actions, Ask, Call, CallId, ClientId, Completion, ConnKey, ReadLevel, Session, SessionConfig};
+use ringkv_session::{
+    Actions, Ask, Call, CallId, ClientId, Completion, ConnKey, ReadLevel, Session, SessionConfig, SessionStats,
+};
 use ringkv_shard::host::{ConnId, Host, NetEvent};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -43,6 +45,11 @@ impl Client {
         let driver = client.clone();
         client.0.host.spawn(async move { driver.drive().await });
         client
+    }
+
+    /// What its session has counted.
+    pub fn stats(&self) -> SessionStats {
+        self.0.session.borrow().stats()
     }
 
     /// Its host.

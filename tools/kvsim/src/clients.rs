@@ -59,7 +59,9 @@ impl Clients {
             disk: FaultDisk::new(0),
             dice,
         });
-        Caller { client: Client::new(host, cluster.seeds()), number, history: self.history.clone() }
+        let client = Client::new(host, cluster.seeds());
+        self.history.met(&client);
+        Caller { client, number, history: self.history.clone() }
     }
 
     /// Starts the process on machine `n`, which calls until the load ends; nothing when it runs.

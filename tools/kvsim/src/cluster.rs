@@ -4,6 +4,7 @@ mod disks;
 
 use crate::clock::MachineClock;
 use crate::dice::{Dice, Stream};
+use crate::events::{Event, Events};
 use crate::exec::{Executor, Group};
 use crate::host::{Parts, VirtualHost};
 use crate::net::{Machine, Net};
@@ -12,12 +13,13 @@ use crate::watch::{Life, Watch};
 pub use disks::DiskPace;
 use ringkv_shard::config::{Control, StoreConfig, StoreError, StoreView};
 use ringkv_shard::host::Host;
-use ringkv_storage::disk::fault::FaultDisk;
+use ringkv_storage::disk::fault::{Fault, FaultDisk};
 use ringkv_storage::error::StorageError;
 use ringkv_wire::ids::{ClusterId, Incarnation, KeyspaceId, NodeId, StoreId};
 use ringkv_wire::ring::hash::Routing;
 use ringkv_wire::ring::topology::{ClusterMap, KeyspaceInfo, NodeInfo, PoolInfo};
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -93,6 +95,10 @@ pub struct Cluster {
     pub nodes: Vec<Node>,
     /// Checks every step.
     pub watch: Rc<Watch>,
+    /// The last that happened to each node.
+    pub events: Rc<Events>,
+    /// What the stores of past lives have counted.
+    counts: RefCell<BTreeMap<&'static str, u64>>,
     /// Disks may fail for a reason: a store that stops because of its disk is no surprise.
     pub disks_fail: Cell<bool>,
     runner: Runner,
@@ -123,7 +129,9 @@ impl Cluster {
         let dice = Dice::new(plan.seed, Stream::Plan, 1);
         let nodes = (0..plan.nodes).map(|n| new_node(&exec, &net, &plan, &dice, n)).collect();
         let (map, watch) = (Arc::new(map_of(&plan)), Rc::new(Watch::new(exec.clone())));
-        Cluster { exec, net, map, plan, nodes, watch, disks_fail: Cell::new(false), runner }
+        let events = Rc::new(Events::new(exec.clone()));
+        let counts = RefCell::default();
+        Cluster { exec, net, map, plan, nodes, watch, events, counts, disks_fail: Cell::new(false), runner }
     }
 
     /// Addresses that clients are given.
@@ -138,7 +146,7 @@ impl Cluster {
             return;
         }
         self.exec.note(0x5741_0000 + n as u64);
-        tracing::info!(ms = self.exec.now_ns() / 1_000_000, node = n + 1, "starts");
+        self.events.note(Some(n), Event::Starts);
         self.net.set_up(node.machine, true);
         let group = self.exec.group();
         node.process.set(Some(group));
@@ -190,7 +198,7 @@ impl Cluster {
 
     /// Looks at the stores of processes that ran since the last look.
     pub fn look(&self) {
-        for node in &self.nodes {
+        for (n, node) in self.nodes.iter().enumerate() {
             if !node.process.get().is_some_and(|group| self.exec.take_ran(group)) {
                 continue;
             }
@@ -200,6 +208,7 @@ impl Cluster {
                 if let Some(view) = running.control.observe() {
                     store.made.set(true);
                     self.watch.looked(running.life, &view);
+                    self.events.looked(n, &view);
                 }
                 if let Some(Err(error)) = &*running.ended.borrow() {
                     self.ended(error);
@@ -227,12 +236,14 @@ impl Cluster {
         let node = &self.nodes[n];
         let Some(group) = node.process.take() else { return };
         self.exec.note(0xdead_0000 + n as u64);
-        tracing::info!(ms = self.exec.now_ns() / 1_000_000, node = n + 1, power, "killed");
+        self.events.note(Some(n), Event::Killed(power));
         self.exec.kill(group);
         self.net.process_died(group, power);
         for store in &node.stores {
             if let Some(running) = store.now.borrow_mut().take() {
+                self.count(&running);
                 running.control.detach();
+                self.events.gone(store.id);
             }
         }
         let disk = node.disk();
@@ -264,7 +275,32 @@ impl Cluster {
     pub fn pause(&self, n: usize, paused: bool) {
         if let Some(group) = self.nodes[n].process.get() {
             self.exec.pause(group, paused);
+            self.events.note(Some(n), Event::Paused(paused));
         }
+    }
+
+    /// Adds up what a store has counted in the life that ends.
+    fn count(&self, running: &Running) {
+        let refused = matches!(
+            &*running.ended.borrow(),
+            Some(Err(StoreError::Storage { source: StorageError::Damaged { .. }, .. }))
+        );
+        let mut counts = self.counts.borrow_mut();
+        *counts.entry("damage_refused").or_default() += u64::from(refused);
+        for (name, n) in running.control.counters() {
+            *counts.entry(name).or_default() += n;
+        }
+    }
+
+    /// What all stores have counted in all their lives that are over, and all disks.
+    pub fn counts(&self) -> BTreeMap<&'static str, u64> {
+        let mut all = self.counts.borrow().clone();
+        for (fault, n) in self.nodes.iter().flat_map(|node| node.disk().struck()) {
+            if fault == Fault::FailedSync {
+                *all.entry("disk_failed_sync").or_default() += n;
+            }
+        }
+        all
     }
 
     /// Whether a store of this node has ended, is about to, or has a poisoned log.
@@ -281,6 +317,7 @@ impl Cluster {
 
     /// Ends everything: breaks the circles of handles.
     pub fn clear(&self) {
+        self.events.follow(false);
         (0..self.nodes.len()).for_each(|n| self.kill(n, false));
         self.exec.clear();
         self.net.clear();

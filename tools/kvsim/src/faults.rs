@@ -9,6 +9,7 @@ mod node;
 use crate::clients::Clients;
 use crate::cluster::{Cluster, Node};
 use crate::dice::{Dice, Stream};
+use crate::events::Event;
 use crate::exec::Group;
 use crate::net::Machine;
 use crate::plan::FaultKind;
@@ -69,7 +70,7 @@ impl Faults {
                 continue;
             }
             exec.note(0xfa17_0000 + kind as u64);
-            tracing::info!(ms = exec.now_ns() / MS, ordinal, ?kind, "fault");
+            self.cluster.events.note(None, Event::Fault(ordinal, kind));
             self.caused.borrow_mut().push(Caused { ordinal, kind, at_ns: exec.now_ns() });
             let fault = Fault { faults: self.clone(), kind, dice, until_ns };
             exec.spawn(self.group, async move { fault.cause().await });

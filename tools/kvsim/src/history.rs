@@ -1,6 +1,6 @@
 //! All that clients asked and were told.
 
-use crate::client::name_of;
+use crate::client::{Client, name_of};
 use crate::cluster::KEYSPACE;
 use crate::exec::Executor;
 use crate::watch::Watch;
@@ -8,6 +8,7 @@ use lincheck::{Kind, Op, Outcome};
 use ringkv_session::{Error, Value, Written};
 use ringkv_wire::ring::topology::ClusterMap;
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -19,13 +20,14 @@ pub struct History {
     ops: RefCell<Vec<Op>>,
     last: Cell<u64>,
     names: Cell<u64>,
+    clients: RefCell<Vec<Client>>,
 }
 
 impl History {
     /// Nothing yet.
     pub fn new(exec: Executor, map: Arc<ClusterMap>, watch: Rc<Watch>) -> History {
-        let (ops, last, names) = (RefCell::default(), Cell::new(0), Cell::new(0));
-        History { exec, map, watch, ops, last, names }
+        let (ops, last, names, clients) = Default::default();
+        History { exec, map, watch, ops, last, names, clients }
     }
 
     /// Virtual time, ns, made strictly growing: what happens later in one instant is later.
@@ -55,6 +57,7 @@ impl History {
         let mut ops = self.ops.borrow_mut();
         let op = &mut ops[at];
         (op.outcome, op.version, op.ret) = (outcome, version, Some(ret));
+        tracing::info!(target: "kvsim", "{}", crate::report::operation(op));
         self.exec.note(ret ^ version.unwrap_or(0));
     }
 
@@ -86,6 +89,20 @@ impl History {
         self.ops.borrow_mut()[at].value = name.map(|name| name.unwrap_or_else(|| "?".to_owned()));
         self.end(at, Outcome::Ok, version);
         true
+    }
+
+    /// A client whose calls are recorded here.
+    pub(crate) fn met(&self, client: &Client) {
+        self.clients.borrow_mut().push(client.clone());
+    }
+
+    /// What all clients together have counted.
+    pub fn counts(&self) -> BTreeMap<&'static str, u64> {
+        let mut all = BTreeMap::new();
+        for (name, n) in self.clients.borrow().iter().flat_map(|client| client.stats().named()) {
+            *all.entry(name).or_default() += n;
+        }
+        all
     }
 
     /// The operations so far.

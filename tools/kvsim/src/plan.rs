@@ -33,6 +33,12 @@ pub struct Options {
     pub calm: bool,
     /// Says every virtual second how the stores are.
     pub verbose: bool,
+    /// Tells each event as it happens, through `tracing`.
+    pub follow: bool,
+    /// Says nothing of itself before this virtual time, ns.
+    pub quiet_ns: u64,
+    /// Ends the run at this virtual time, says how the stores are then, and judges no history; ns.
+    pub until_ns: Option<u64>,
 }
 
 /// One run.

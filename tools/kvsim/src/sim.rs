@@ -7,6 +7,7 @@ use crate::faults::{Caused, Faults};
 use crate::history::History;
 use crate::load::Caller;
 use crate::plan::{Options, Plan};
+use crate::report;
 use lincheck::Op;
 use ringkv_session::ReadLevel;
 use ringkv_wire::ids::ShardId;
@@ -34,6 +35,16 @@ pub struct Outcome {
     pub elections: usize,
     /// Faults that were caused.
     pub faults: Vec<Caused>,
+    /// How long the load lasted, or was to last, ns.
+    pub load_ns: u64,
+    /// Operations asked within the load, and how many of them were acknowledged.
+    pub in_load: (usize, usize),
+    /// Clients.
+    pub clients: usize,
+    /// What stores, logs, clients and disks have counted, in all their lives.
+    pub counts: BTreeMap<String, u64>,
+    /// When something is wrong: the last events of the nodes concerned, a line each.
+    pub events: Vec<String>,
     /// Polls of tasks.
     pub polls: u64,
     /// Virtual time, ns.
@@ -52,20 +63,40 @@ pub fn run_with(seed: u64, options: &Options, runner: Runner) -> Outcome {
     let plan = Plan::new(seed, options);
     let exec = Executor::new(seed);
     let held = exec.clone();
-    match catch_unwind(AssertUnwindSafe(move || Run::new(held, plan, runner, options.verbose).go())) {
+    NOW.set(Some(exec.clone()));
+    let run = Run::new(held, plan, runner, options);
+    let (cluster, faults) = (run.cluster.clone(), run.faults.clone());
+    let result = catch_unwind(AssertUnwindSafe(move || run.go()));
+    NOW.set(None);
+    match result {
         Ok(outcome) => outcome,
         Err(panic) => {
             let text = panic.downcast_ref::<String>().cloned();
             let text = text.or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()));
             let place = PANICKED.take().unwrap_or_default();
             let what = format!("at {} ms: panic at {place}: {}", exec.now_ns() / MS, text.unwrap_or_default());
-            Outcome { trace: exec.trace(), wrong: vec![what], ..Outcome::default() }
+            Outcome {
+                trace: exec.trace(),
+                events: cluster.events.last(&(0..cluster.plan.nodes).collect()),
+                wrong: vec![what],
+                virtual_ns: exec.now_ns(),
+                faults: faults.caused(),
+                load_ns: cluster.plan.load_ns,
+                clients: cluster.plan.load.clients,
+                ..Outcome::default()
+            }
         }
     }
 }
 
 thread_local! {
     static PANICKED: Cell<Option<String>> = const { Cell::new(None) };
+    static NOW: RefCell<Option<Executor>> = const { RefCell::new(None) };
+}
+
+/// Virtual time of the run that this thread is at, ns; 0 when there is none.
+pub fn virtual_now_ns() -> u64 {
+    NOW.with_borrow(|exec| exec.as_ref().map_or(0, Executor::now_ns))
 }
 
 /// From now on a panic says nothing at once: where it was is told with the outcome of its run.
@@ -78,18 +109,24 @@ struct Run {
     history: Rc<History>,
     world: Group,
     clients: Rc<Clients>,
+    faults: Rc<Faults>,
     /// When to say again how the stores are, ns.
     tell_ns: Cell<u64>,
+    /// When to end though nothing is judged yet, ns.
+    stop_ns: u64,
 }
 
 impl Run {
-    fn new(exec: Executor, plan: Plan, runner: Runner, verbose: bool) -> Run {
+    fn new(exec: Executor, plan: Plan, runner: Runner, options: &Options) -> Run {
         let world = exec.group();
         let cluster = Rc::new(Cluster::new(exec.clone(), plan, runner));
         let history = Rc::new(History::new(exec, cluster.map.clone(), cluster.watch.clone()));
         let clients = Rc::new(Clients::new(cluster.clone(), history.clone()));
-        let tell_ns = Cell::new(if verbose { 0 } else { u64::MAX });
-        Run { cluster, history, world, clients, tell_ns }
+        let faults = Faults::new(cluster.clone(), clients.clone());
+        let tell_ns = Cell::new(if options.verbose { options.quiet_ns } else { u64::MAX });
+        cluster.events.follow(options.follow);
+        let stop_ns = options.until_ns.unwrap_or(u64::MAX);
+        Run { cluster, history, world, clients, faults, tell_ns, stop_ns }
     }
 
     /// Runs until `done`, something wrong, or a time. Whether it is done.
@@ -106,7 +143,7 @@ impl Run {
             if done() {
                 return true;
             }
-            if self.cluster.watch.is_wrong() || !exec.advance(until_ns) {
+            if self.cluster.watch.is_wrong() || !exec.advance(until_ns.min(self.stop_ns)) {
                 return false;
             }
         }
@@ -117,16 +154,24 @@ impl Run {
         let plan = &cluster.plan;
         (0..plan.nodes).for_each(|n| cluster.start(n));
         (0..plan.load.clients).for_each(|n| self.clients.start(n));
-        let faults = Faults::new(cluster.clone(), self.clients.clone());
-        exec.spawn(self.world, faults.clone().run(plan.load_ns));
+        exec.spawn(self.world, self.faults.clone().run(plan.load_ns));
         self.until(plan.load_ns, || false);
-        if !cluster.watch.is_wrong() {
-            faults.stop();
+        if !cluster.watch.is_wrong() && !self.is_stopped() {
+            self.faults.stop();
             self.come_to_rest();
         }
-        let outcome = self.judge(faults.caused());
+        if self.is_stopped() {
+            tell(cluster);
+        }
+        let mut outcome = self.judge();
         cluster.clear();
+        let counts = cluster.counts().into_iter().chain(self.history.counts());
+        outcome.counts = counts.map(|(name, n)| (name.to_owned(), n)).collect();
         outcome
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.cluster.exec.now_ns() >= self.stop_ns
     }
 
     /// The faults are over: every shard takes writes, all that was acknowledged is there, the replicas agree.
@@ -154,11 +199,11 @@ impl Run {
             done.set(true);
         });
         let late = exec.now_ns() + 3 * LIVE_MS * MS;
-        if !self.until(late, || finished.get()) && !cluster.watch.is_wrong() {
+        if !self.until(late, || finished.get()) && !cluster.watch.is_wrong() && !self.is_stopped() {
             cluster.watch.wrong("the auditor never had its answers".to_owned());
         }
         wrong.borrow_mut().drain(..).for_each(|what| cluster.watch.wrong(what));
-        if !cluster.watch.is_wrong() {
+        if !cluster.watch.is_wrong() && !self.is_stopped() {
             self.agree();
         }
     }
@@ -183,7 +228,7 @@ impl Run {
         let cluster = &self.cluster;
         let late = cluster.exec.now_ns() + AGREE_NS;
         let check = || self.disagreement().is_none();
-        if !self.until(late, check) && !cluster.watch.is_wrong() {
+        if !self.until(late, check) && !cluster.watch.is_wrong() && !self.is_stopped() {
             let what = self.disagreement().unwrap_or_default();
             cluster.watch.wrong(format!("replicas do not come to the same state: {what}"));
         }
@@ -206,18 +251,28 @@ impl Run {
         None
     }
 
-    fn judge(&self, faults: Vec<Caused>) -> Outcome {
-        let cluster = &self.cluster;
+    fn judge(&self) -> Outcome {
+        let (cluster, plan) = (&self.cluster, &self.cluster.plan);
         let history = self.history.take();
         let mut wrong = cluster.watch.take_wrong();
-        wrong.extend(lincheck::check(&history).findings.iter().map(|finding| finding.to_string()));
-        let acknowledged = history.iter().filter(|op| op.outcome == lincheck::Outcome::Ok).count();
+        if !self.is_stopped() {
+            wrong.extend(lincheck::check(&history).findings.iter().map(|finding| finding.to_string()));
+        }
+        let acknowledged = |ops: &mut dyn Iterator<Item = &Op>| {
+            ops.fold((0, 0), |(n, ok), op| (n + 1, ok + usize::from(op.outcome == lincheck::Outcome::Ok)))
+        };
+        let events = if wrong.is_empty() { Vec::new() } else { report::last_events(cluster, &history, &wrong) };
         Outcome {
             trace: cluster.exec.trace(),
             wrong,
-            operations: (history.len(), acknowledged),
+            operations: acknowledged(&mut history.iter()),
             elections: cluster.watch.elections(),
-            faults,
+            faults: self.faults.caused(),
+            load_ns: plan.load_ns,
+            in_load: acknowledged(&mut history.iter().filter(|op| op.call < plan.load_ns)),
+            clients: plan.load.clients,
+            counts: BTreeMap::new(),
+            events,
             polls: cluster.exec.polls(),
             virtual_ns: cluster.exec.now_ns(),
             history,

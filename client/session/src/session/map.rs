@@ -89,6 +89,7 @@ impl Session {
             let mut body = Vec::new();
             node::encode_map_request(known.map_or(0, |m| m.epoch), &mut body);
             self.map.asking = true;
+            self.stats.map_refetches += u64::from(self.map.current.is_some());
             self.send_request(now, Request::new(conn, now, What::Map), Kind::Map, &body);
             return;
         }

@@ -176,6 +176,7 @@ impl Session {
 
     /// What any reply says: log time, a newer map, who leads.
     fn heed(&mut self, now: Now, s: usize, heard: &Heard) {
+        self.stats.redirects += u64::from(heard.header.status == Status::NotLeader);
         let epoch = self.map.current.as_ref().map_or(0, |m| m.epoch);
         self.map.want(heard.header.epoch > epoch);
         let shard = &mut self.shards[s];
@@ -236,6 +237,7 @@ impl Session {
                 return;
             }
         };
+        self.stats.lost += 1;
         for item in &mut items {
             item.undecided = matches!(item.body, Body::Write(_));
             self.note(item.call, item.at, cause, item.undecided);

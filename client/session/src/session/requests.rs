@@ -341,6 +341,7 @@ impl Session {
                 in_flight: true,
                 undecided,
             };
+            self.stats.retries += u64::from(attempts > 1);
             item.attempts = attempts - 1;
             if let Body::Write(op) = &mut item.body
                 && op.seq == 0

@@ -80,6 +80,7 @@ impl Raft {
 
     /// Asks whether a majority would vote, and changes nothing yet.
     fn pre_campaign(&mut self, out: &mut Effects) {
+        self.counters.elections_timed_out += u64::from(self.role == Role::Candidate);
         self.role = Role::PreCandidate;
         self.leader = None;
         self.reset_timer();
@@ -137,6 +138,7 @@ impl Raft {
 
     fn become_leader(&mut self, out: &mut Effects) {
         assert_eq!(self.tickets.durable_hard(), (self.term, Some(self.me)), "a leader's own vote is durable");
+        self.counters.elections_won += 1;
         self.role = Role::Leader;
         self.leader = Some(self.me);
         self.lead = super::leader::Leading::new(self.log.last_index() + 1, self.now.boot_ns);
@@ -179,6 +181,7 @@ impl Raft {
     pub(super) fn on_pre_vote(&mut self, from: StoreId, term: u64, log: (u64, u64), transfer: bool, out: &mut Effects) {
         let (last_index, last_term) = log;
         let granted = term > self.term && !self.must_be_silent(transfer) && self.up_to_date(last_index, last_term);
+        self.counters.pre_votes_refused += u64::from(!granted);
         // A promise for the asked term changes nothing; a refusal tells the own term, so that a latecomer learns it.
         let term = if granted { term } else { self.term };
         out.send.push((from, Outgoing { term, body: PeerBody::PreVoteReply { granted } }));

@@ -109,6 +109,7 @@ impl Raft {
             return;
         }
         assert!(from > self.commit, "what is committed is never cut off");
+        self.counters.tails_truncated += 1;
         self.uncommitted -= self.log.truncate(from);
         self.tickets.truncated(from - 1);
         while self.configs.len() > 1 && self.configs.back().is_some_and(|config| config.0 >= from) {

@@ -363,6 +363,7 @@ impl Raft {
             self.lead.check_from_ns = self.lead.check_from_ns.max(now.saturating_add(self.timer.base_ns()));
         }
         if now >= self.lead.check_from_ns && now > self.heard_majority_ns().saturating_add(2 * self.timer.base_ns()) {
+            self.counters.quorums_lost += 1;
             return self.follow(self.term, None, out);
         }
         self.tick_transfer(out);

@@ -78,6 +78,7 @@ impl Raft {
                 break;
             }
             let at = ReadAt { index: read.index, lease: false };
+            self.counters.reads_by_round += 1;
             out.reads.push(ReadGrant { token: read.token, index: Ok(at) });
             self.lead.reads.pop_front();
         }
@@ -89,12 +90,15 @@ impl Raft {
             return out.reads.push(ReadGrant { token, index: Err(refusal) });
         }
         if !read_index && self.has_lease(self.now) {
+            self.counters.reads_by_lease += 1;
             let at = ReadAt { index: self.commit, lease: true };
             return out.reads.push(ReadGrant { token, index: Ok(at) });
         }
         if self.lead.reads.len() >= READS_MAX {
             return out.reads.push(ReadGrant { token, index: Err(Refusal::Busy) });
         }
+        let had_lease = self.lead.lease_until_ns > 0 && self.now.boot_ns >= self.lead.lease_until_ns;
+        self.counters.leases_expired += u64::from(!read_index && had_lease);
         // Before an entry of the own term is committed nobody knows what is (Raft §8): that entry's index is awaited.
         let index = self.commit.max(self.lead.term_start);
         let read = PendingRead { token, round: self.lead.round + 1, index };

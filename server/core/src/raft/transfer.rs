@@ -57,6 +57,7 @@ impl Raft {
         let starting = self.now.boot_ns < self.timer.started_ns.saturating_add(super::election::ELECTION_NS);
         let asked = term == self.term && self.leader == Some(from) && self.role == Role::Follower;
         if asked && !starting && !self.stalled() && quorum::votes(&self.active().1, self.me) {
+            self.counters.transfers_taken += 1;
             self.campaign(true, out);
         }
     }

@@ -37,6 +37,10 @@ impl<H: Host> Store<H> {
             return;
         }
         if let Some(asker) = self.replicas[slot].take_write(token) {
+            // Counted where it is answered: every replica comes to the same verdict.
+            for result in results.iter().filter(|r| (r.status, r.version) != (Status::Ok, entry.index)) {
+                self.count_known(result);
+            }
             self.answer_write(slot, asker, &results);
         }
     }

@@ -1,7 +1,8 @@
 //! Opening a store: recovery of log and tables, and the replicas they hold.
 
-use super::{DiskOf, Mailbox, Store, commit, conns, links, ship, status};
+use super::{DiskOf, Mailbox, Store, commit, conns, links, ship};
 use crate::config::{Control, StoreConfig, StoreError};
+use crate::counters::StoreCounters;
 use crate::host::Host;
 use crate::replica::{OWN_KEYSPACE, Replica, SESSIONS_KEY, sessions_piece_key};
 use bytes::Bytes;
@@ -33,6 +34,7 @@ pub(super) async fn open<H: Host>(host: H, config: StoreConfig, control: Control
     let (log, recovered) = Log::open(disk, &log_dir, log_options(&config)).await.map_err(failed)?;
     tracing::info!(store = %config.id, report = ?recovered.report, "log recovered");
     check_made(&config, &recovered)?;
+    let mut counters = StoreCounters::recovered(&recovered.report);
     let mut found: BTreeMap<_, _> = recovered.shards.into_iter().map(|s| (s.state.shard, s)).collect();
     let mut replicas = Vec::new();
     let mut records = Vec::new();
@@ -40,7 +42,9 @@ pub(super) async fn open<H: Host>(host: H, config: StoreConfig, control: Control
         let begin =
             Begin { me: config.id, info, found: found.remove(&info.id), session_bytes: config.budgets.session_bytes };
         let replica = begin.replica(engine.tree(info.id), &log, &mut records, host.now(), host.random()).await;
-        replicas.push(replica.map_err(failed)?);
+        let replica = replica.map_err(failed)?;
+        counters.redone += replica.raft.last_index() - replica.applied;
+        replicas.push(replica);
     }
     if let Some(shard) = found.keys().next() {
         let what =
@@ -83,7 +87,7 @@ pub(super) async fn open<H: Host>(host: H, config: StoreConfig, control: Control
         failed: None,
         stop_by_ns: None,
         events: Vec::new(),
-        counters: status::Counters::default(),
+        counters,
         last_turn_ns: now.boot_ns,
         wanted_turn_ns: now.boot_ns,
         delay_ns: 0,

@@ -202,7 +202,10 @@ impl<H: Host> Store<H> {
     }
 
     fn received(&mut self, now: Now, conn: ConnId, bytes: &[u8]) {
-        let Some(open) = self.conns.open.get_mut(&conn) else { return };
+        let Some(open) = self.conns.open.get_mut(&conn) else {
+            self.counters.stale_received += 1;
+            return;
+        };
         if open.greeting {
             self.host.close(conn);
             return;
@@ -258,6 +261,13 @@ impl<H: Host> Store<H> {
 
     pub(super) fn refuse_with(&mut self, asker: Asker, header: StatusHeader) {
         self.counters.refused += 1;
+        match header.status {
+            Status::NotLeader => self.counters.redirects += 1,
+            Status::Busy => self.counters.busy += 1,
+            Status::DiskFull => self.counters.disk_full_refused += 1,
+            Status::Unknown => self.counters.unknown += 1,
+            _ => {}
+        }
         let mut body = Vec::with_capacity(STATUS_HEADER_BYTES);
         header.encode(0, &mut body);
         if let Some(out) = self.conns.buffer(asker.conn) {

@@ -44,7 +44,10 @@ impl<H: Host> Store<H> {
             tracing::warn!(store = %self.config.id, %error, "the log's next segment cannot be prepared");
             self.next_maintain_ns = now.boot_ns + 20 * MAINTAIN_NS;
         }
-        self.disk_full = self.log.stats().disk_full;
+        let full = self.log.stats().disk_full;
+        self.counters.disk_full += u64::from(full && !self.disk_full);
+        self.counters.disk_freed += u64::from(!full && self.disk_full);
+        self.disk_full = full;
         self.flush_for_log(now);
         self.start_merges(now);
         for slot in 0..self.replicas.len() {

@@ -226,6 +226,7 @@ impl<H: Host> Store<H> {
             Ok(()) => {
                 tracing::info!(store = %self.config.id, "every peer knows this store: it takes part");
                 self.admitted = true;
+                self.counters.admitted += 1;
             }
             Err(error) => self.fail(now, error),
         }

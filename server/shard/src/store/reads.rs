@@ -147,12 +147,14 @@ impl<H: Host> Store<H> {
         self.host.spawn(async move {
             let mut body = Vec::with_capacity(STATUS_HEADER_BYTES + 128 * keys.len());
             header.encode(keys.len() as u32, &mut body);
+            let mut unreadable = 0;
             for get in gets {
                 let result = match get.await {
                     Ok(Some(found)) => ReadResult::Found { value: found.value, version: found.version },
                     Ok(None) => ReadResult::Absent,
                     Err(error) => {
                         tracing::error!(store = %id, shard = %header.shard, %error, "a read failed");
+                        unreadable += 1;
                         ReadResult::Unreadable
                     }
                 };
@@ -160,7 +162,7 @@ impl<H: Host> Store<H> {
             }
             let mut bytes = Vec::with_capacity(body.len() + frame::FRAME_HEADER_BYTES);
             frame::encode(Kind::ReadReply, asker.id, &body, &mut bytes);
-            mailbox.post(Done::Answer { asker, header, bytes });
+            mailbox.post(Done::Answer { asker, header, bytes, unreadable });
         });
     }
 }

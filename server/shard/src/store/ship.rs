@@ -144,7 +144,7 @@ impl<H: Host> Store<H> {
             }
             SnapshotBody::Gone => {
                 if self.ships.incoming.get(&message.shard).is_some_and(|i| i.snapshot == message.snapshot) {
-                    self.ships.incoming.remove(&message.shard);
+                    self.give_up(message.shard);
                 }
             }
             SnapshotBody::Installed { index } => {
@@ -193,8 +193,17 @@ impl<H: Host> Store<H> {
             writing: false,
         };
         tracing::info!(store = %self.config.id, %shard, %from, index, "snapshot wanted");
-        self.ships.incoming.insert(shard, incoming);
+        if self.ships.incoming.insert(shard, incoming).is_some() {
+            self.counters.snapshots_interrupted += 1;
+        }
         self.fetch_next(now, shard);
+    }
+
+    /// A wanted snapshot will not come to its end.
+    fn give_up(&mut self, shard: ShardId) {
+        if self.ships.incoming.remove(&shard).is_some() {
+            self.counters.snapshots_interrupted += 1;
+        }
     }
 
     /// Asks for the next piece, or installs when there is none left.
@@ -303,7 +312,7 @@ impl<H: Host> Store<H> {
                 incoming.writing = false;
                 if let Err(error) = result {
                     tracing::warn!(%shard, %error, "a snapshot's piece cannot be written; given up for now");
-                    self.ships.incoming.remove(&shard);
+                    self.give_up(shard);
                     return;
                 }
                 self.fetch_next(now, shard);
@@ -333,6 +342,7 @@ impl<H: Host> Store<H> {
             Ok(sessions) => sessions,
             Err(error) if replica.tree.flushed().is_some_and(|f| f.index == at.index) => return self.fail(now, error),
             Err(error) => {
+                self.counters.snapshots_interrupted += 1;
                 tracing::warn!(%shard, %error, "snapshot not installed");
                 return;
             }
@@ -380,7 +390,7 @@ impl<H: Host> Store<H> {
             let Some(incoming) = self.ships.incoming.get_mut(&shard) else { continue };
             incoming.tries += 1;
             if incoming.tries > TRIES_MAX {
-                self.ships.incoming.remove(&shard);
+                self.give_up(shard);
             } else if incoming.writing {
                 incoming.asked_ns = now.boot_ns;
             } else {

@@ -2,24 +2,12 @@
 
 use super::Store;
 use crate::config::{ShardView, StoreView};
+use crate::counters::{self, Named};
 use crate::host::Host;
 use crate::replica::Asker;
 use ringkv_wire::frame::{self, Kind};
 use ringkv_wire::status::Status;
 use serde::Serialize;
-
-/// Counted since the store was opened.
-#[derive(Clone, Copy, Default, Serialize)]
-pub(super) struct Counters {
-    pub reads: u64,
-    pub writes: u64,
-    pub refused: u64,
-    pub bad_frames: u64,
-    pub flushes: u64,
-    pub merges: u64,
-    pub snapshots_sent: u64,
-    pub snapshots_installed: u64,
-}
 
 #[derive(Serialize)]
 struct ShardJson {
@@ -43,7 +31,7 @@ struct StoreJson {
     memtable_bytes: usize,
     log: String,
     tables: String,
-    counters: Counters,
+    counters: Named,
     shards: Vec<ShardJson>,
 }
 
@@ -71,6 +59,12 @@ impl<H: Host> Store<H> {
         }
     }
 
+    /// All counters of the store, its log and its replicas.
+    pub(super) fn counted(&self) -> Named {
+        let rafts = self.replicas.iter().map(|r| r.raft.counters());
+        counters::named(&self.counters, &self.log.stats(), rafts)
+    }
+
     pub(super) fn status_wanted(&mut self, asker: Asker) {
         let shards = self.replicas.iter().map(|r| ShardJson {
             shard: r.shard.to_string(),
@@ -91,7 +85,7 @@ impl<H: Host> Store<H> {
             memtable_bytes: self.engine.memtable_bytes(),
             log: format!("{:?}", self.log.stats()),
             tables: format!("{:?}", self.engine.stats()),
-            counters: self.counters,
+            counters: self.counted(),
             shards: shards.collect(),
         };
         let mut body = Vec::new();

@@ -38,7 +38,10 @@ impl<H: Host> Store<H> {
         }
         match self.check_sessions(now, slot, &ops) {
             Ok(()) => self.propose(now, slot, asker, request.body, ops.ops.len()),
-            Err(results) => self.answer_write(slot, asker, &results),
+            Err(results) => {
+                results.iter().for_each(|result| self.count_known(result));
+                self.answer_write(slot, asker, &results);
+            }
         }
     }
 
@@ -99,6 +102,17 @@ impl<H: Host> Store<H> {
             });
         }
         Err(results)
+    }
+
+    /// Counts an answer that needed nothing to be run.
+    pub(super) fn count_known(&mut self, result: &WriteResult) {
+        match result.status {
+            Status::Ok => self.counters.repeats += 1,
+            Status::ExpiryWindow => self.counters.expired += 1,
+            Status::BelowFloor => self.counters.below_floor += 1,
+            Status::Busy => self.counters.busy += 1,
+            _ => {}
+        }
     }
 
     fn propose(&mut self, now: Now, slot: usize, asker: Asker, body: Bytes, ops: usize) {

@@ -30,7 +30,7 @@ pub enum OpKind {
 }
 
 /// A fault of one operation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Fault {
     /// A write: some of its sectors arrive, it answers EIO.
     TornWrite,

@@ -59,6 +59,8 @@ pub(super) struct State {
     abandoned: BTreeSet<u64>,
     next_ticket: u64,
     pub(super) knobs: Knobs,
+    /// How often each fault has struck.
+    pub(super) struck: BTreeMap<Fault, u64>,
     pub(super) pace: Option<Pace>,
     pub(super) yields: u32,
     pub(super) changes: u64,
@@ -98,6 +100,7 @@ impl State {
             abandoned: BTreeSet::new(),
             next_ticket: 1,
             knobs: Knobs::default(),
+            struck: BTreeMap::new(),
             pace: None,
             yields: 0,
             changes: 0,
@@ -120,6 +123,7 @@ impl State {
             in_flight: BTreeMap::new(),
             abandoned: BTreeSet::new(),
             knobs: self.knobs.clone(),
+            struck: self.struck.clone(),
             pace: self.pace.clone(),
             ..*self
         }
@@ -400,7 +404,9 @@ impl State {
     /// The fault of this operation, if any.
     pub(super) fn strike(&mut self, kind: super::OpKind, path: &str) -> Option<Fault> {
         let rng = &mut self.rng;
-        self.knobs.strike(kind, path, || rng.next_u64())
+        let fault = self.knobs.strike(kind, path, || rng.next_u64())?;
+        *self.struck.entry(fault).or_default() += 1;
+        Some(fault)
     }
 }
 

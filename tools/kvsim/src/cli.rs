@@ -1,0 +1,123 @@
+//! What the commands share: the shape of a run, and running it.
+
+pub mod fuzz;
+pub mod replay;
+pub mod run;
+pub mod shrink;
+
+use clap::Args;
+use kvsim::ordinals::Ordinals;
+use kvsim::plan::{FaultKind, Options};
+use kvsim::sim::{self, Outcome};
+use std::time::Instant;
+
+/// What is fixed; the seed decides the rest.
+#[derive(Debug, Clone, Args)]
+pub struct Shape {
+    /// Nodes; the seed decides when not given.
+    #[arg(long)]
+    nodes: Option<usize>,
+    /// Shards, rounded up to a power of two; the seed decides when not given.
+    #[arg(long)]
+    shards: Option<usize>,
+    /// Virtual minutes of load and faults; 2 when nothing is said.
+    #[arg(long)]
+    minutes: Option<u64>,
+    /// The same in virtual seconds.
+    #[arg(long, conflicts_with = "minutes")]
+    virtual_seconds: Option<u64>,
+    /// Operations per virtual second of all clients together; the seed decides when not given.
+    #[arg(long)]
+    ops: Option<u64>,
+    /// No faults.
+    #[arg(long)]
+    calm: bool,
+    /// Kinds of faults, instead of those that the seed chooses.
+    #[arg(long, value_delimiter = ',', conflicts_with = "calm")]
+    faults: Option<Vec<FaultKind>>,
+    /// Faults to leave out, by their ordinals: `3,7,9-20,40-`. The others stay as they are.
+    #[arg(long, default_value_t, hide_default_value = true)]
+    skip_faults: Ordinals,
+    /// At most so many clients.
+    #[arg(long)]
+    clients: Option<usize>,
+}
+
+impl Shape {
+    pub fn options(&self) -> Options {
+        let minutes = self.minutes.map(|minutes| minutes * 60);
+        Options {
+            nodes: self.nodes,
+            shards: self.shards,
+            seconds: self.virtual_seconds.or(minutes),
+            ops_per_s: self.ops,
+            calm: self.calm,
+            faults: self.faults.clone(),
+            skip_faults: self.skip_faults.clone(),
+            clients: self.clients,
+            ..Options::default()
+        }
+    }
+}
+
+/// One seed and its shape.
+#[derive(Debug, Clone, Args)]
+pub struct Chosen {
+    /// The seed.
+    #[arg(long)]
+    pub seed: u64,
+    #[command(flatten)]
+    shape: Shape,
+    /// Short for `--virtual-seconds`.
+    #[arg(long, conflicts_with_all = ["minutes", "virtual_seconds"])]
+    seconds: Option<u64>,
+}
+
+impl Chosen {
+    pub fn options(&self) -> Options {
+        let options = self.shape.options();
+        Options { seconds: self.seconds.or(options.seconds), ..options }
+    }
+}
+
+/// Runs a seed, twice unless `once`: equal traces, or that is what is wrong. Also the processor time it took, ns.
+pub fn run_seed(seed: u64, options: &Options, once: bool) -> (Outcome, u64) {
+    let begun = Clock::now();
+    let mut first = sim::run(seed, options);
+    if !once {
+        let second = sim::run(seed, options);
+        if first.trace != second.trace {
+            let what = format!("two runs of one seed differ: traces {:016x} and {:016x}", first.trace, second.trace);
+            first.wrong.push(what);
+        }
+    }
+    (first, begun.elapsed_ns())
+}
+
+/// Processor time of this thread, where the system tells it; else real time.
+struct Clock {
+    cpu_ns: Option<u64>,
+    real: Instant,
+}
+
+impl Clock {
+    fn now() -> Clock {
+        Clock { cpu_ns: cpu_ns(), real: Instant::now() }
+    }
+
+    fn elapsed_ns(&self) -> u64 {
+        let cpu = self.cpu_ns.zip(cpu_ns()).map(|(before, now)| now.saturating_sub(before));
+        cpu.unwrap_or_else(|| self.real.elapsed().as_nanos() as u64)
+    }
+}
+
+fn cpu_ns() -> Option<u64> {
+    let stat = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+    stat.split_whitespace().next()?.parse().ok().filter(|ns| *ns > 0)
+}
+
+/// Prints a line on standard output. A reader that has gone away is no error: nobody wants the rest.
+pub fn say(line: impl std::fmt::Display) {
+    use std::io::Write;
+    let _nobody_reads = writeln!(std::io::stdout(), "{line}");
+}
