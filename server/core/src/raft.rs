@@ -22,6 +22,7 @@ pub use input::{Input, Restored};
 pub use status::{PeerState, PeerStatus, RaftStatus, Role};
 
 use crate::effects::{Effects, Persist, ReadGrant, Refusal};
+use ringkv_wire::entry::Entry;
 use ringkv_wire::ids::{Generation, Now, ShardId, StoreId};
 use ringkv_wire::msg::config::Configuration;
 use ringkv_wire::msg::peer::PeerBody;
@@ -277,6 +278,21 @@ impl Raft {
     /// The term of the entry at `index`, from the floor to the last entry.
     pub fn term_at(&self, index: u64) -> Option<u64> {
         self.log.term_at(index)
+    }
+
+    /// The entry at `index`, when memory holds it: everything that is not applied and durable, and some of the newest.
+    pub fn entry(&self, index: u64) -> Option<&Entry> {
+        self.log.get(index)
+    }
+
+    /// The group.
+    pub fn shard(&self) -> ShardId {
+        self.shard
+    }
+
+    /// Whether it may not vote, lead or acknowledge any more.
+    pub fn is_retired(&self) -> bool {
+        self.retired
     }
 
     /// Whether a snapshot at (`index`, `term`) brings anything: not when the log holds that entry. To be asked right before

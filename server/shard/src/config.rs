@@ -1,6 +1,7 @@
 //! What a store is told at its start, and how it is told to stop and asked how it is.
 
 use crate::counters::Named;
+use crate::witness::Witness;
 use ringkv_core::raft::Role;
 use ringkv_storage::error::StorageError;
 use ringkv_wire::ids::{Generation, Incarnation, ShardId, StoreId};
@@ -24,6 +25,17 @@ pub struct StoreConfig {
     pub made: bool,
     /// Memory and file sizes.
     pub budgets: Budgets,
+}
+
+impl StoreConfig {
+    /// Binds the log to this directory's life: another cluster's, node's or incarnation's log does not open here.
+    pub fn log_identity(&self) -> [u8; 16] {
+        let mut identity = [0; 16];
+        identity[..8].copy_from_slice(&self.incarnation.0.to_le_bytes());
+        identity[8..12].copy_from_slice(&self.id.node.0.to_le_bytes());
+        identity[12..14].copy_from_slice(&self.id.store.to_le_bytes());
+        identity
+    }
 }
 
 /// Memory and file sizes of one store.
@@ -119,27 +131,8 @@ pub struct StoreView {
     pub shards: Vec<ShardView>,
 }
 
-/// Something a store did that an onlooker may want to check.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AppliedEntry {
-    /// Where.
-    pub store: StoreId,
-    /// The shard.
-    pub shard: ShardId,
-    /// Index of the entry.
-    pub index: u64,
-    /// Its term.
-    pub term: u64,
-    /// Its log time, ms.
-    pub log_time_ms: u64,
-    /// Checksum of its body.
-    pub body_crc: u32,
-}
-
 /// Looks at a store.
 pub type Look = Rc<dyn Fn() -> StoreView>;
-/// Is told of applied entries.
-pub type Watch = Rc<dyn Fn(AppliedEntry)>;
 
 #[derive(Default)]
 struct Shared {
@@ -148,7 +141,7 @@ struct Shared {
     look: RefCell<Option<Look>>,
     count: RefCell<Option<Rc<dyn Fn() -> Named>>>,
     counted: RefCell<Named>,
-    watch: RefCell<Option<Watch>>,
+    witness: RefCell<Option<Rc<dyn Witness>>>,
     opened: RefCell<Option<Box<dyn FnOnce()>>>,
 }
 
@@ -187,9 +180,9 @@ impl Control {
         *self.0.count.borrow_mut() = Some(count);
     }
 
-    /// Calls `watch` for each entry as it is applied. To be set before the store runs.
-    pub fn watch(&self, watch: impl Fn(AppliedEntry) + 'static) {
-        *self.0.watch.borrow_mut() = Some(Rc::new(watch));
+    /// Lets someone look on. To be set before the store runs.
+    pub fn set_witness(&self, witness: Rc<dyn Witness>) {
+        *self.0.witness.borrow_mut() = Some(witness);
     }
 
     /// Calls `then` once the store has opened: its log exists, it begins to serve. To be set before the store runs.
@@ -220,8 +213,8 @@ impl Control {
         *self.0.look.borrow_mut() = None;
     }
 
-    /// The store's side: whom to tell of applied entries.
-    pub fn watcher(&self) -> Option<Watch> {
-        self.0.watch.borrow().clone()
+    /// The store's side: who looks on.
+    pub fn witness(&self) -> Option<Rc<dyn Witness>> {
+        self.0.witness.borrow().clone()
     }
 }

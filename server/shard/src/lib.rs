@@ -8,5 +8,6 @@ pub mod config;
 pub mod counters;
 pub mod host;
 pub mod store;
+pub mod witness;
 
 mod replica;

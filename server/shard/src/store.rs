@@ -18,6 +18,7 @@ use crate::config::{Control, StoreConfig, StoreError, StoreView};
 use crate::counters::StoreCounters;
 use crate::host::{Host, NetEvent};
 use crate::replica::{Asker, Replica};
+use crate::witness::Witness;
 use bytes::Bytes;
 use ringkv_core::raft::{Input, Role};
 use ringkv_storage::engine::Engine;
@@ -78,6 +79,7 @@ struct Store<H: Host> {
     host: H,
     config: StoreConfig,
     control: Control,
+    witness: Option<Rc<dyn Witness>>,
     mailbox: Mailbox<H>,
     log: Log<DiskOf<H>>,
     engine: Engine<DiskOf<H>>,
@@ -252,6 +254,9 @@ impl<H: Host> Store<H> {
         let random = self.host.random();
         let replica = &mut self.replicas[slot];
         replica.raft.step(now, random, input, &mut replica.effects);
+        if let Some(witness) = &self.witness {
+            witness.stepped(&replica.raft);
+        }
         self.touch(slot);
     }
 

@@ -53,6 +53,9 @@ use std::rc::Rc;
 /// Awaited before an operation takes effect: the simulator's virtual delay.
 pub type Pace = Rc<dyn Fn(OpKind) -> Pin<Box<dyn Future<Output = ()>>>>;
 
+/// Hears of each write that reaches the platter by a sync: path, offset, bytes.
+pub type Platter = Rc<dyn Fn(&str, u64, &[u8])>;
+
 /// A handle to one disk in memory, of one process lifetime. Clones are cheap. The knobs work from any handle, also one from
 /// before a crash; the operations of [`super::Disk`] only from a live one.
 #[derive(Clone)]
@@ -190,6 +193,12 @@ impl FaultDisk {
     /// disk while called.
     pub fn set_scheduler(&self, pace: Pace) {
         self.state.borrow_mut().pace = Some(pace);
+    }
+
+    /// `tell` hears of each write that a sync takes to the platter: the file's path, the offset, the bytes. It must not touch
+    /// this disk while called. What a power loss spares is not told.
+    pub fn set_platter(&self, tell: Platter) {
+        self.state.borrow_mut().told = Some(tell);
     }
 
     /// Without a scheduler: each operation yields 1..=`most` times, drawn from the seed, before it takes effect, so that

@@ -44,7 +44,7 @@ struct Store {
     id: StoreId,
     incarnation: Incarnation,
     /// It has opened once: a log must be found from then on.
-    made: Cell<bool>,
+    made: Rc<Cell<bool>>,
     lives: Cell<u32>,
     /// Its present life.
     now: RefCell<Option<Running>>,
@@ -100,7 +100,7 @@ pub struct Cluster {
     /// What the stores of past lives have counted.
     counts: RefCell<BTreeMap<&'static str, u64>>,
     /// Disks may fail for a reason: a store that stops because of its disk is no surprise.
-    pub disks_fail: Cell<bool>,
+    pub disks_fail: Rc<Cell<bool>>,
     runner: Runner,
 }
 
@@ -127,11 +127,12 @@ impl Cluster {
     pub fn new(exec: Executor, plan: Plan, runner: Runner) -> Cluster {
         let net = Net::new(exec.clone(), plan.seed, plan.lan);
         let dice = Dice::new(plan.seed, Stream::Plan, 1);
-        let nodes = (0..plan.nodes).map(|n| new_node(&exec, &net, &plan, &dice, n)).collect();
-        let (map, watch) = (Arc::new(map_of(&plan)), Rc::new(Watch::new(exec.clone())));
-        let events = Rc::new(Events::new(exec.clone()));
+        let nodes: Vec<Node> = (0..plan.nodes).map(|n| new_node(&exec, &net, &plan, &dice, n)).collect();
+        let (map, events) = (Arc::new(map_of(&plan)), Rc::new(Events::new(exec.clone())));
+        let watch = Rc::new(Watch::new(exec.clone(), events.clone()));
+        nodes.iter().for_each(|node| tell_durable(node, &watch));
         let counts = RefCell::default();
-        Cluster { exec, net, map, plan, nodes, watch, events, counts, disks_fail: Cell::new(false), runner }
+        Cluster { exec, net, map, plan, nodes, watch, events, counts, disks_fail: Rc::default(), runner }
     }
 
     /// Addresses that clients are given.
@@ -179,49 +180,44 @@ impl Cluster {
             id: store.id,
             incarnation: store.incarnation,
             map: self.map.clone(),
-            dir: format!("store-{:04}", store.id.store),
+            dir: folder(store.id),
             made: store.made.get(),
             budgets: self.plan.budgets,
         };
         let control = Control::new();
+        control.set_witness(self.watch.begins(life, &config));
+        let made = store.made.clone();
+        let events = self.events.clone();
+        control.when_open(move || {
+            made.set(true);
+            events.opened(life.0);
+        });
         let watch = self.watch.clone();
-        control.watch(move |entry| watch.applied(life, entry));
+        host.set_ear(Rc::new(move |to, bytes| watch.says(life.0, to, bytes)));
         let running = Running { life, control: control.clone(), ended: Rc::default() };
         let ended = running.ended.clone();
         let run = (self.runner)(host.clone(), config, control);
+        let (watch, disks_fail, events) = (self.watch.clone(), self.disks_fail.clone(), self.events.clone());
         host.spawn(async move {
             let result = run.await;
+            events.ended(life.0, result.is_ok());
+            if let Err(error) = &result {
+                judge_end(error, disks_fail.get(), &watch);
+            }
             *ended.borrow_mut() = Some(result);
         });
         running
     }
 
-    /// Looks at the stores of processes that ran since the last look.
-    pub fn look(&self) {
-        for (n, node) in self.nodes.iter().enumerate() {
-            if !node.process.get().is_some_and(|group| self.exec.take_ran(group)) {
-                continue;
+    /// Looks at all stores that are open.
+    pub fn glance(&self) {
+        for store in self.nodes.iter().filter(|node| node.is_up()).flat_map(|node| &node.stores) {
+            let running = store.now.borrow();
+            let Some(running) = running.as_ref() else { continue };
+            if let Some(view) = running.control.observe() {
+                self.watch.glanced(running.life, &view);
+                self.events.looked(&view);
             }
-            for store in &node.stores {
-                let running = store.now.borrow();
-                let Some(running) = running.as_ref() else { continue };
-                if let Some(view) = running.control.observe() {
-                    store.made.set(true);
-                    self.watch.looked(running.life, &view);
-                    self.events.looked(n, &view);
-                }
-                if let Some(Err(error)) = &*running.ended.borrow() {
-                    self.ended(error);
-                }
-            }
-        }
-    }
-
-    fn ended(&self, error: &StoreError) {
-        let disk =
-            matches!(error, StoreError::Storage { source: StorageError::Disk(_) | StorageError::Poisoned { .. }, .. });
-        if !(disk && self.disks_fail.get()) {
-            self.watch.wrong(format!("a store stopped: {error}"));
         }
     }
 
@@ -243,7 +239,6 @@ impl Cluster {
             if let Some(running) = store.now.borrow_mut().take() {
                 self.count(&running);
                 running.control.detach();
-                self.events.gone(store.id);
             }
         }
         let disk = node.disk();
@@ -324,6 +319,33 @@ impl Cluster {
     }
 }
 
+/// A store has ended by itself: only a disk that fails is a reason.
+fn judge_end(error: &StoreError, disks_fail: bool, watch: &Watch) {
+    let disk =
+        matches!(error, StoreError::Storage { source: StorageError::Disk(_) | StorageError::Poisoned { .. }, .. });
+    if !(disk && disks_fail) {
+        watch.wrong(format!("a store stopped: {error}"));
+    }
+}
+
+/// Tells the checks of what a node's disk makes durable in its stores' logs.
+fn tell_durable(node: &Node, watch: &Rc<Watch>) {
+    let logs: Vec<(String, StoreId)> =
+        node.stores.iter().map(|store| (format!("{}/log/", folder(store.id)), store.id)).collect();
+    let watch = watch.clone();
+    node.disk().set_platter(Rc::new(move |path, offset, bytes| {
+        let file = logs.iter().find_map(|(log, store)| Some((*store, path.strip_prefix(log.as_str())?)));
+        if let Some((store, file)) = file {
+            watch.durable(store, file, offset, bytes);
+        }
+    }));
+}
+
+/// A store's folder on its node's disk.
+fn folder(store: StoreId) -> String {
+    format!("store-{:04}", store.store)
+}
+
 fn new_node(exec: &Executor, net: &Net, plan: &Plan, dice: &Dice, n: usize) -> Node {
     let drift = dice.between(0, plan.drift_ppm) as i64 * if dice.chance(1, 2) { 1 } else { -1 };
     let clock = MachineClock::new(dice.between(0, 1 << 50), drift, dice.between(0, 400) as i64 - 200);
@@ -333,7 +355,7 @@ fn new_node(exec: &Executor, net: &Net, plan: &Plan, dice: &Dice, n: usize) -> N
     let store = |store: usize| Store {
         id: StoreId::new(n as u32 + 1, store as u16),
         incarnation: Incarnation(dice.bits() | 1),
-        made: Cell::new(false),
+        made: Rc::default(),
         lives: Cell::new(0),
         now: RefCell::new(None),
     };

@@ -60,17 +60,16 @@ pub struct Events {
     exec: Executor,
     /// By node; `None`: of the cluster as a whole.
     rings: RefCell<BTreeMap<Option<usize>, Ring>>,
-    roles: RefCell<BTreeMap<(StoreId, ShardId), (Role, u64)>>,
-    /// Stores that were open, and whether their logs had failed, when last looked at.
-    open: RefCell<BTreeMap<StoreId, bool>>,
+    /// Stores whose logs have failed in their present lives.
+    failed: RefCell<BTreeSet<StoreId>>,
     followed: Cell<bool>,
 }
 
 impl Events {
     /// None yet.
     pub fn new(exec: Executor) -> Events {
-        let (rings, roles, open) = Default::default();
-        Events { exec, rings, roles, open, followed: Cell::new(false) }
+        let (rings, failed) = Default::default();
+        Events { exec, rings, failed, followed: Cell::new(false) }
     }
 
     /// Whether each event is told at once from now on, through `tracing`.
@@ -91,26 +90,27 @@ impl Events {
         }
     }
 
-    /// How a store is now: what is new of that is noted.
-    pub fn looked(&self, node: usize, view: &ringkv_shard::config::StoreView) {
-        match self.open.borrow_mut().insert(view.id, view.failed) {
-            None => self.note(Some(node), Event::Opened(view.id)),
-            Some(false) if view.failed => self.note(Some(node), Event::Failed(view.id)),
-            Some(_) => {}
-        }
-        let mut roles = self.roles.borrow_mut();
-        for shard in &view.shards {
-            let (now, key) = ((shard.role, shard.term), (view.id, shard.shard));
-            if roles.get(&key) != Some(&now) {
-                roles.insert(key, now);
-                self.note(Some(node), Event::Role(view.id, shard.shard, shard.role, shard.term));
-            }
-        }
+    /// A store has opened.
+    pub fn opened(&self, store: StoreId) {
+        self.failed.borrow_mut().remove(&store);
+        self.note(Some(node_of(store)), Event::Opened(store));
     }
 
-    /// A store's life is over.
-    pub fn gone(&self, store: StoreId) {
-        self.open.borrow_mut().remove(&store);
+    /// A store has ended by itself.
+    pub fn ended(&self, store: StoreId, well: bool) {
+        self.note(Some(node_of(store)), Event::Ended(store, well));
+    }
+
+    /// A replica has another role or term.
+    pub fn turned(&self, store: StoreId, shard: ShardId, role: Role, term: u64) {
+        self.note(Some(node_of(store)), Event::Role(store, shard, role, term));
+    }
+
+    /// How a store is now: noted when its log has failed.
+    pub fn looked(&self, view: &ringkv_shard::config::StoreView) {
+        if view.failed && self.failed.borrow_mut().insert(view.id) {
+            self.note(Some(node_of(view.id)), Event::Failed(view.id));
+        }
     }
 
     /// The last events of these nodes and of the cluster, in order, a line each.
@@ -121,6 +121,10 @@ impl Events {
         all.sort_by_key(|(at_ns, node, _)| (*at_ns, *node));
         all.into_iter().map(|(at_ns, node, event)| format!("{} {}{event}", seconds(at_ns), name(node))).collect()
     }
+}
+
+fn node_of(store: StoreId) -> usize {
+    store.node.0 as usize - 1
 }
 
 fn name(node: Option<usize>) -> String {

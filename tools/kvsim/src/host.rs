@@ -7,9 +7,10 @@ use crate::net::{Machine, Net, Port};
 use bytes::Bytes;
 use ringkv_shard::host::{ConnId, Host, NetEvent};
 use ringkv_storage::disk::fault::FaultDisk;
-use ringkv_wire::hello::Hello;
-use ringkv_wire::ids::Now;
+use ringkv_wire::hello::{Hello, Role};
+use ringkv_wire::ids::{Now, StoreId};
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
@@ -42,7 +43,14 @@ struct Inner {
     waiter: RefCell<Option<Waker>>,
     /// The earliest timer that is set, virtual ns.
     armed_ns: Cell<u64>,
+    /// Hears what is sent to other stores.
+    ear: RefCell<Option<Ear>>,
+    /// Connections to other stores.
+    stores: RefCell<BTreeMap<ConnId, StoreId>>,
 }
+
+/// Hears whom a store sends which bytes, as they go to the network.
+pub type Ear = Rc<dyn Fn(StoreId, &Bytes)>;
 
 /// A handle to the host. Clones are cheap.
 #[derive(Clone)]
@@ -58,7 +66,14 @@ impl VirtualHost {
             woken: Cell::new(false),
             waiter: RefCell::default(),
             armed_ns: Cell::new(u64::MAX),
+            ear: RefCell::default(),
+            stores: RefCell::default(),
         }))
+    }
+
+    /// From now on `ear` hears what is sent over new connections to other stores.
+    pub fn set_ear(&self, ear: Ear) {
+        *self.0.ear.borrow_mut() = Some(ear);
     }
 
     /// As a receiver of events.
@@ -133,10 +148,19 @@ impl Host for VirtualHost {
     }
 
     fn connect(&self, to: SocketAddr, hello: Hello) -> ConnId {
-        self.0.parts.net.connect(self.port(), to, hello)
+        let conn = self.0.parts.net.connect(self.port(), to, hello);
+        if hello.role == Role::Store && self.0.ear.borrow().is_some() {
+            self.0.stores.borrow_mut().insert(conn, hello.wanted);
+        }
+        conn
     }
 
     fn send(&self, conn: ConnId, bytes: Bytes) {
+        if let Some(ear) = &*self.0.ear.borrow()
+            && let Some(&store) = self.0.stores.borrow().get(&conn)
+        {
+            ear(store, &bytes);
+        }
         self.0.parts.net.send(conn, bytes);
     }
 
@@ -145,6 +169,7 @@ impl Host for VirtualHost {
     }
 
     fn close(&self, conn: ConnId) {
+        self.0.stores.borrow_mut().remove(&conn);
         self.0.parts.net.close(conn);
     }
 

@@ -22,6 +22,9 @@ const LIVE_MS: u64 = 20_000;
 /// How long all replicas may then take to reach the same state, ns.
 const AGREE_NS: u64 = 20_000 * MS;
 
+/// How often all stores are looked at as a whole, ns.
+const GLANCE_NS: u64 = 1_000 * MS;
+
 /// What became of a run.
 #[derive(Clone, Debug, Default)]
 pub struct Outcome {
@@ -110,6 +113,8 @@ struct Run {
     world: Group,
     clients: Rc<Clients>,
     faults: Rc<Faults>,
+    /// When to look at all stores again, ns.
+    glance_ns: Cell<u64>,
     /// When to say again how the stores are, ns.
     tell_ns: Cell<u64>,
     /// When to end though nothing is judged yet, ns.
@@ -126,7 +131,8 @@ impl Run {
         let tell_ns = Cell::new(if options.verbose { options.quiet_ns } else { u64::MAX });
         cluster.events.follow(options.follow);
         let stop_ns = options.until_ns.unwrap_or(u64::MAX);
-        Run { cluster, history, world, clients, faults, tell_ns, stop_ns }
+        let glance_ns = Cell::new(0);
+        Run { cluster, history, world, clients, faults, glance_ns, tell_ns, stop_ns }
     }
 
     /// Runs until `done`, something wrong, or a time. Whether it is done.
@@ -135,7 +141,10 @@ impl Run {
         loop {
             exec.drain();
             self.cluster.net.flush();
-            self.cluster.look();
+            if exec.now_ns() >= self.glance_ns.get() {
+                self.glance_ns.set(exec.now_ns() + GLANCE_NS);
+                self.cluster.glance();
+            }
             if exec.now_ns() >= self.tell_ns.get() {
                 self.tell_ns.set(exec.now_ns() + 1_000 * MS);
                 tell(&self.cluster);

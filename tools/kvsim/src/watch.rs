@@ -1,47 +1,71 @@
-//! What must hold at every step: at most one leader per shard and term, one history of applied entries per shard.
+//! What must hold at every step, checked from outside: by what each step did to a replica, by what each disk durably holds,
+//! by what each store says to others. The names are those of Raft's paper, figure 3.
+//!
+//! A check costs what changed: a step that changed nothing costs a comparison.
 
+mod applied;
+mod glance;
+mod group;
+mod look;
+mod platter;
+mod step;
+mod wire;
+
+#[cfg(test)]
+mod tests;
+
+use crate::events::Events;
 use crate::exec::Executor;
-use ringkv_core::raft::Role;
-use ringkv_shard::config::{AppliedEntry, StoreView};
+use applied::Applied;
+use bytes::Bytes;
+use group::Group;
+use look::Look;
+use platter::{Platter, Platters};
+use ringkv_core::raft::Raft;
+use ringkv_shard::config::{StoreConfig, StoreView};
+use ringkv_shard::witness::Witness;
+use ringkv_wire::entry::Entry;
 use ringkv_wire::ids::{ShardId, StoreId};
+use ringkv_wire::msg::client::WriteResult;
+use ringkv_wire::msg::peer::PeerMessage;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 /// One life of a store.
 pub type Life = (StoreId, u32);
 
-#[derive(Clone, Copy, Default)]
-struct Replica {
-    term: u64,
-    commit: u64,
-    applied: u64,
-}
-
 #[derive(Default)]
 struct State {
-    leaders: BTreeMap<(ShardId, u64), Life>,
-    /// Applied entries by shard, at their index - 1: the first replica that applies one decides what it is.
-    applied: BTreeMap<ShardId, Vec<Option<AppliedEntry>>>,
-    replicas: BTreeMap<(Life, ShardId), Replica>,
+    groups: BTreeMap<ShardId, Group>,
+    applied: BTreeMap<ShardId, Applied>,
+    /// The last index that each replica applied in its present life.
+    reached: BTreeMap<(StoreId, ShardId), u64>,
+    platters: Platters,
     wrong: Vec<String>,
 }
 
-/// Sees every applied entry and every store after each of its turns.
+/// Sees every step, every write that becomes durable and every promise that leaves a store.
 pub struct Watch {
     exec: Executor,
+    events: Rc<Events>,
     state: RefCell<State>,
 }
 
 impl Watch {
-    /// Has seen nothing.
-    pub fn new(exec: Executor) -> Watch {
-        Watch { exec, state: RefCell::default() }
+    /// Has seen nothing. `events` hears of every new role.
+    pub fn new(exec: Executor, events: Rc<Events>) -> Watch {
+        Watch { exec, events, state: RefCell::default() }
     }
 
     /// Something is wrong.
     pub fn wrong(&self, what: String) {
         let ms = self.exec.now_ns() / 1_000_000;
         self.state.borrow_mut().wrong.push(format!("at {ms} ms: {what}"));
+    }
+
+    fn all_wrong(&self, found: Vec<String>) {
+        found.into_iter().for_each(|what| self.wrong(what));
     }
 
     /// Whether something is wrong.
@@ -56,144 +80,123 @@ impl Watch {
 
     /// Elections that somebody won.
     pub fn elections(&self) -> usize {
-        self.state.borrow().leaders.len()
+        self.state.borrow().groups.values().map(|group| group.leaders.len()).sum()
     }
 
     /// Index of the last entry that anybody applied.
     pub fn last_applied(&self, shard: ShardId) -> u64 {
-        self.state.borrow().applied.get(&shard).map_or(0, |entries| entries.len() as u64)
+        self.state.borrow().applied.get(&shard).map_or(0, Applied::last)
     }
 
-    /// A store applied an entry. State Machine Safety (Raft §5.4.3).
-    pub fn applied(&self, life: Life, entry: AppliedEntry) {
-        self.exec.note(entry.index << 32 | u64::from(entry.body_crc));
-        let found = self.state.borrow_mut().applied(life, entry);
-        found.into_iter().for_each(|what| self.wrong(what));
+    /// A store begins a life, on the disk that it had; `config` as it is given to it. Gives the eyes of this life.
+    pub fn begins(self: &Rc<Watch>, life: Life, config: &StoreConfig) -> Rc<dyn Witness> {
+        let mut state = self.state.borrow_mut();
+        state.platters.entry(life.0).or_insert_with(|| Platter::new(config.log_identity())).begins();
+        state.reached.retain(|(store, _), _| *store != life.0);
+        Rc::new(Eyes { watch: self.clone(), life })
     }
 
-    /// A store after its turn. Election Safety (Raft §5.2).
-    pub fn looked(&self, life: Life, view: &StoreView) {
-        let found = self.state.borrow_mut().looked(life, view);
-        found.into_iter().for_each(|what| self.wrong(what));
+    /// A write to a file of a store's log is durable, as the disk tells.
+    pub fn durable(&self, store: StoreId, file: &str, offset: u64, bytes: &[u8]) {
+        if let Some(platter) = self.state.borrow_mut().platters.get_mut(&store) {
+            platter.wrote(file, offset, bytes);
+        }
+    }
+
+    /// A store's disk was damaged in silence, or wiped: from now on it is held to no promise about what is durable. Wrong
+    /// data is wrong all the same.
+    pub fn damaged(&self, store: StoreId) {
+        if let Some(platter) = self.state.borrow_mut().platters.get_mut(&store) {
+            platter.damaged = true;
+        }
+    }
+
+    /// A store hands whole frames to the network, for another store.
+    pub fn says(&self, from: StoreId, to: StoreId, frames: &Bytes) {
+        let promises = wire::promises(frames);
+        if promises.is_empty() {
+            return;
+        }
+        let state = self.state.borrow();
+        let judge = |message: &PeerMessage| {
+            let (platter, group) = (state.platters.get(&from)?, state.groups.get(&message.shard)?);
+            wire::judge(from, to, message, platter, group)
+        };
+        let found: Vec<String> = promises.iter().filter_map(judge).collect();
+        drop(state);
+        self.all_wrong(found);
+    }
+
+    /// A store between two turns; now and then is enough.
+    pub fn glanced(&self, life: Life, view: &StoreView) {
+        let found = self.state.borrow_mut().glanced(life, view);
+        self.all_wrong(found);
     }
 }
 
 impl State {
-    fn applied(&mut self, life: Life, entry: AppliedEntry) -> Vec<String> {
+    fn group(&mut self, shard: ShardId) -> (&mut Group, &mut Platters) {
+        (self.groups.entry(shard).or_insert_with(|| Group::new(shard)), &mut self.platters)
+    }
+
+    fn opened(&mut self, life: Life, shard: ShardId, look: &dyn Look) -> Vec<String> {
+        let (group, platters) = self.group(shard);
         let mut wrong = Vec::new();
-        let (shard, index) = (entry.shard, entry.index);
-        let replica = self.replicas.entry((life, shard)).or_default();
-        if index <= replica.applied {
-            wrong.push(format!("{} applied {shard} index {index} again, after {}", life.0, replica.applied));
+        if let Some(platter) = platters.get_mut(&life.0) {
+            let found = platter.opened(shard, look, |index| group.committed(index));
+            wrong.extend(found.into_iter().map(|what| format!("Promises survive: {} {shard}: {what}", life.0)));
         }
-        replica.applied = index;
-        let entries = self.applied.entry(shard).or_default();
-        let at = index.saturating_sub(1) as usize;
-        if entries.len() <= at {
-            entries.resize(at + 1, None);
-        }
-        let what = |e: &AppliedEntry| (e.term, e.log_time_ms, e.body_crc);
-        match &entries[at] {
-            Some(first) if what(first) != what(&entry) => {
-                wrong.push(format!("{shard} index {index} is {first:?} and {entry:?}: logs do not match"));
-            }
-            Some(_) => {}
-            None => entries[at] = Some(entry),
-        }
-        let before = at.checked_sub(1).and_then(|at| entries[at]);
-        if let Some(before) = before.filter(|b| b.term > entry.term || b.log_time_ms > entry.log_time_ms) {
-            wrong.push(format!("{shard}: term or log time go back from {before:?} to {entry:?}"));
-        }
+        wrong.extend(group.opened(life, look, platters));
+        let applied = look.seen().commit;
+        self.reached.insert((life.0, shard), applied);
         wrong
     }
 
-    fn looked(&mut self, life: Life, view: &StoreView) -> Vec<String> {
-        let mut wrong = Vec::new();
-        for shard in &view.shards {
-            if shard.role == Role::Leader {
-                let first = *self.leaders.entry((shard.shard, shard.term)).or_insert(life);
-                if first != life {
-                    let (a, b, term) = (first.0, life.0, shard.term);
-                    wrong.push(format!("{}: two leaders of term {term}: {a} and {b}", shard.shard));
-                }
-            }
-            let replica = self.replicas.entry((life, shard.shard)).or_default();
-            let (name, was) = (format_args!("{} {}", life.0, shard.shard), *replica);
-            if shard.term < was.term {
-                wrong.push(format!("{name}: term went back from {} to {}", was.term, shard.term));
-            }
-            if shard.commit < was.commit {
-                wrong.push(format!("{name}: commit went back from {} to {}", was.commit, shard.commit));
-            }
-            if shard.applied > shard.commit || shard.commit > shard.last_index {
-                let (applied, commit, last) = (shard.applied, shard.commit, shard.last_index);
-                wrong.push(format!("{name}: applied {applied} <= commit {commit} <= last {last} does not hold"));
-            }
-            *replica = Replica { term: shard.term, commit: shard.commit, applied: was.applied.max(shard.applied) };
-        }
+    fn applied(&mut self, store: StoreId, entry: &Entry, results: &[WriteResult]) -> Vec<String> {
+        let (shard, index) = (entry.shard, entry.index);
+        let reached = self.reached.entry((store, shard)).or_default();
+        let again =
+            (index <= *reached).then(|| format!("{store} applied {shard} index {index} again, after {reached}"));
+        *reached = index;
+        let mut wrong = self.applied.entry(shard).or_default().applied(entry, results);
+        wrong.extend(again);
         wrong
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use ringkv_shard::config::ShardView;
-    use ringkv_wire::ids::Generation;
+/// Looks on one life of a store.
+struct Eyes {
+    watch: Rc<Watch>,
+    life: Life,
+}
 
-    const SHARD: ShardId = ShardId::new(1, 0);
-
-    fn entry(store: u32, index: u64, term: u64, body_crc: u32) -> (Life, AppliedEntry) {
-        let store = StoreId::new(store, 0);
-        ((store, 0), AppliedEntry { store, shard: SHARD, index, term, log_time_ms: 7, body_crc })
+impl Witness for Eyes {
+    fn opened(&self, raft: &Raft) {
+        let found = self.watch.state.borrow_mut().opened(self.life, raft.shard(), raft);
+        self.watch.all_wrong(found);
     }
 
-    fn view(store: u32, role: Role, term: u64, commit: u64) -> (Life, StoreView) {
-        let id = StoreId::new(store, 0);
-        let shard = ShardView {
-            shard: SHARD,
-            generation: Generation(1),
-            role,
-            term,
-            leader: None,
-            commit,
-            applied: commit,
-            last_index: commit,
-            log_time_ms: 0,
-            session_bytes: 0,
-            raft_bytes: 0,
+    fn stepped(&self, raft: &Raft) {
+        let (found, turned) = {
+            let mut state = self.watch.state.borrow_mut();
+            let (group, platters) = state.group(raft.shard());
+            (group.stepped(self.life, raft, platters), group.turned.take())
         };
-        ((id, 0), StoreView { id, admitted: true, failed: false, memtable_bytes: 0, shards: vec![shard] })
+        if let Some((role, term)) = turned {
+            self.watch.events.turned(self.life.0, raft.shard(), role, term);
+        }
+        self.watch.all_wrong(found);
     }
 
-    fn judged(applied: &[(Life, AppliedEntry)], views: &[(Life, StoreView)]) -> Vec<String> {
-        let watch = Watch::new(Executor::new(0));
-        applied.iter().for_each(|(life, entry)| watch.applied(*life, *entry));
-        views.iter().for_each(|(life, view)| watch.looked(*life, view));
-        watch.take_wrong()
+    fn applied(&self, entry: &Entry, results: &[WriteResult]) {
+        self.watch.exec.note(entry.index << 32 | u64::from(entry.body_crc));
+        let found = self.watch.state.borrow_mut().applied(self.life.0, entry, results);
+        self.watch.all_wrong(found);
     }
 
-    #[test]
-    fn what_is_right_passes() {
-        let applied = [entry(1, 1, 1, 5), entry(2, 1, 1, 5), entry(1, 2, 2, 6), entry(2, 2, 2, 6)];
-        let views = [view(1, Role::Leader, 1, 1), view(2, Role::Leader, 2, 2), view(1, Role::Follower, 2, 2)];
-        assert_eq!(judged(&applied, &views), Vec::<String>::new());
-    }
-
-    #[test]
-    fn what_is_wrong_is_named() {
-        type Case<'a> = (&'a str, &'a [(Life, AppliedEntry)], &'a [(Life, StoreView)]);
-        let cases: [Case; 6] = [
-            ("logs do not match", &[entry(1, 1, 1, 5), entry(2, 1, 1, 6)], &[]),
-            ("logs do not match", &[entry(1, 1, 1, 5), entry(2, 1, 2, 5)], &[]),
-            ("again", &[entry(1, 1, 1, 5), entry(1, 1, 1, 5)], &[]),
-            ("go back", &[entry(1, 1, 3, 5), entry(1, 2, 2, 5)], &[]),
-            ("two leaders", &[], &[view(1, Role::Leader, 3, 0), view(2, Role::Leader, 3, 0)]),
-            ("commit went back", &[], &[view(1, Role::Follower, 3, 5), view(1, Role::Follower, 3, 4)]),
-        ];
-        for (word, applied, views) in cases {
-            let wrong = judged(applied, views);
-            assert!(wrong.iter().any(|w| w.contains(word)), "{word}: {wrong:?}");
+    fn flushed(&self, shard: ShardId, index: u64) {
+        if let Some(platter) = self.watch.state.borrow_mut().platters.get_mut(&self.life.0) {
+            platter.flushed(shard, index);
         }
     }
 }

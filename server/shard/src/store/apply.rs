@@ -1,7 +1,6 @@
 //! Committed entries go into the tree, exactly once.
 
 use super::Store;
-use crate::config::AppliedEntry;
 use crate::host::Host;
 use ringkv_core::effects::Committed;
 use ringkv_core::sessions::Applied;
@@ -23,15 +22,8 @@ impl<H: Host> Store<H> {
             EntryKind::Operations => self.apply_operations(slot, &entry),
             EntryKind::Empty | EntryKind::Configuration | EntryKind::Tick => Vec::new(),
         };
-        if let Some(watch) = &self.commits.watch {
-            watch(AppliedEntry {
-                store: self.config.id,
-                shard: entry.shard,
-                index: entry.index,
-                term: entry.term,
-                log_time_ms: entry.log_time_ms,
-                body_crc: entry.body_crc,
-            });
+        if let Some(witness) = &self.witness {
+            witness.applied(&entry, &results);
         }
         if token == 0 {
             return;

@@ -59,13 +59,16 @@ pub(super) async fn open<H: Host>(host: H, config: StoreConfig, control: Control
     config.map.encode(&mut map_bytes);
     let mailbox = Mailbox { host: host.clone(), queue: Rc::new(RefCell::new(VecDeque::new())) };
     let now = host.now();
+    let witness = control.witness();
+    replicas.iter().for_each(|replica| witness.iter().for_each(|witness| witness.opened(&replica.raft)));
     Ok(Store {
+        witness,
         by_shard: replicas.iter().enumerate().map(|(slot, r): (usize, &Replica<DiskOf<H>>)| (r.shard, slot)).collect(),
         admitted: recovered.admitted || peers.is_empty(),
         links: links::Links::new(&peers, now),
         known_durably: recovered.peers.iter().map(|&(store, _)| store).collect(),
         known: recovered.peers.into_iter().collect(),
-        commits: commit::Commits::new(control.watcher()),
+        commits: commit::Commits::new(),
         conns: conns::Conns::default(),
         ships: ship::Ships::default(),
         map_bytes: Bytes::from(map_bytes),
@@ -96,7 +99,7 @@ pub(super) async fn open<H: Host>(host: H, config: StoreConfig, control: Control
 
 fn log_options(config: &StoreConfig) -> LogOptions {
     LogOptions {
-        store_identity: identity(config),
+        store_identity: config.log_identity(),
         segment_bytes: config.budgets.segment_bytes,
         keep_bytes: config.budgets.log_keep_bytes,
     }
@@ -121,15 +124,6 @@ fn peers_of(config: &StoreConfig) -> Vec<StoreId> {
     peers.sort();
     peers.dedup();
     peers
-}
-
-/// Binds the log to this directory's life: another cluster's, node's or incarnation's log does not open here.
-fn identity(config: &StoreConfig) -> [u8; 16] {
-    let mut identity = [0; 16];
-    identity[..8].copy_from_slice(&config.incarnation.0.to_le_bytes());
-    identity[8..12].copy_from_slice(&config.id.node.0.to_le_bytes());
-    identity[12..14].copy_from_slice(&config.id.store.to_le_bytes());
-    identity
 }
 
 /// What a replica begins with.

@@ -1,7 +1,6 @@
 //! From effects to the log: one commit a turn for all shards, and what waits for it.
 
 use super::{Done, Store};
-use crate::config::AppliedEntry;
 use crate::host::Host;
 use crate::replica::Asker;
 use ringkv_core::effects::{Effects, Outgoing, Persist, Refusal};
@@ -13,7 +12,6 @@ use ringkv_wire::msg::peer::PeerMessage;
 use ringkv_wire::status::Status;
 use std::collections::VecDeque;
 use std::pin::Pin;
-use std::rc::Rc;
 
 /// A commit in flight and what its durability releases.
 #[derive(Default)]
@@ -33,12 +31,11 @@ pub(super) struct Commits {
     records: Vec<Record>,
     turn: Waiting,
     next: u64,
-    pub(super) watch: Option<Rc<dyn Fn(AppliedEntry)>>,
 }
 
 impl Commits {
-    pub(super) fn new(watch: Option<Rc<dyn Fn(AppliedEntry)>>) -> Commits {
-        Commits { waiting: VecDeque::new(), records: Vec::new(), turn: Waiting::default(), next: 1, watch }
+    pub(super) fn new() -> Commits {
+        Commits { waiting: VecDeque::new(), records: Vec::new(), turn: Waiting::default(), next: 1 }
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -114,6 +114,9 @@ impl<H: Host> Store<H> {
             Ok(()) => {
                 self.counters.flushes += 1;
                 self.log.note_flushed(shard, index);
+                if let Some(witness) = &self.witness {
+                    witness.flushed(shard, index);
+                }
                 self.start_merges(now);
             }
             Err(error) => {

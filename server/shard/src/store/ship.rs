@@ -372,6 +372,9 @@ impl<H: Host> Store<H> {
         let input = Input::Installed { index, term: at.term, log_time_ms: at.log_time_ms, config };
         self.step(slot, now, input);
         self.log.note_flushed(shard, index);
+        if let Some(witness) = &self.witness {
+            witness.flushed(shard, index);
+        }
         self.counters.snapshots_installed += 1;
         tracing::info!(store = %self.config.id, %shard, index, "snapshot installed");
         let body = SnapshotBody::Installed { index };

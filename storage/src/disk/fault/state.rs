@@ -1,8 +1,8 @@
 //! What the disk holds, and what a crash makes of it.
 
-use super::Pace;
 use super::content::{Content, SECTOR};
 use super::knobs::{Fault, Knobs};
+use super::{Pace, Platter};
 use crate::error::DiskError;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
@@ -62,6 +62,7 @@ pub(super) struct State {
     /// How often each fault has struck.
     pub(super) struck: BTreeMap<Fault, u64>,
     pub(super) pace: Option<Pace>,
+    pub(super) told: Option<Platter>,
     pub(super) yields: u32,
     pub(super) changes: u64,
     pub(super) syncs: u64,
@@ -102,6 +103,7 @@ impl State {
             knobs: Knobs::default(),
             struck: BTreeMap::new(),
             pace: None,
+            told: None,
             yields: 0,
             changes: 0,
             syncs: 0,
@@ -125,6 +127,7 @@ impl State {
             knobs: self.knobs.clone(),
             struck: self.struck.clone(),
             pace: self.pace.clone(),
+            told: None,
             ..*self
         }
     }
@@ -240,6 +243,7 @@ impl State {
             Change::Grow { inode, bytes } => return self.grow(inode, bytes, path),
             Change::Sync { inode } => {
                 self.syncs += 1;
+                self.tell(inode);
                 self.inodes.entry(inode).or_default().sync();
             }
             Change::Create { path, inode } => {
@@ -266,6 +270,14 @@ impl State {
             }
         }
         Ok(())
+    }
+
+    /// A sync of this file is about to take effect.
+    fn tell(&self, inode: u64) {
+        let Some(told) = &self.told else { return };
+        let Some(file) = self.inodes.get(&inode).filter(|file| !file.unsynced.is_empty()) else { return };
+        let Some((path, _)) = self.names.iter().find(|(_, named)| **named == inode) else { return };
+        file.unsynced.iter().for_each(|(offset, data)| told(path, *offset, data));
     }
 
     fn write(&mut self, inode: u64, offset: u64, data: Rc<[u8]>, path: &str) -> Result<(), DiskError> {
