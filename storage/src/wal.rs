@@ -307,8 +307,13 @@ impl<D: Disk> Log<D> {
         self.shared.state.borrow().mirror.shards.get(&shard).map_or(1, |log| log.state.floor_index.saturating_add(1))
     }
 
-    /// Prepares the next segment ahead of need and recycles those that nothing needs. To be called every few milliseconds,
-    /// not while another call is pending.
+    /// Whether [`Log::maintain`] would do anything. It may when commits have been acknowledged or a tree was flushed since.
+    pub fn wants_care(&self) -> bool {
+        reclaim::wants_care(&self.shared.state.borrow(), self.shared.retired.borrow().is_empty())
+    }
+
+    /// Prepares the next segment ahead of need and recycles those that nothing needs. To be called every few milliseconds
+    /// while [`Log::wants_care`], not while another call is pending.
     ///
     /// # Errors
     /// What the disk said; the log goes on. No space is no error here: see [`LogStats::disk_full`].

@@ -3,6 +3,7 @@
 //! A turn, in this order: take what the network and finished jobs brought; let the protocol cores step; apply what is
 //! committed; answer; write all that is to be persisted in one commit; send. The rooms below each hold one of these.
 
+mod alarms;
 mod apply;
 mod boot;
 mod commit;
@@ -21,6 +22,7 @@ use crate::replica::{Asker, Replica};
 use crate::witness::Witness;
 use bytes::Bytes;
 use ringkv_core::raft::{Input, Role};
+use ringkv_storage::disk::Disk;
 use ringkv_storage::engine::Engine;
 use ringkv_storage::error::StorageError;
 use ringkv_storage::wal::Log;
@@ -32,8 +34,12 @@ use std::rc::Rc;
 
 /// How long a stopping store waits for its leaderships to be taken over, ns.
 const HANDOVER_NS: u64 = 1_000_000_000;
-/// How often the log is looked after, ns.
+/// Between two looks after the log while it grows, ns.
 const MAINTAIN_NS: u64 = 10_000_000;
+/// The same while it does not, ns.
+const MAINTAIN_IDLE_NS: u64 = 500_000_000;
+/// A replica that cannot tick when it is due is looked at again after this, ns.
+const TICK_AGAIN_NS: u64 = 20_000_000;
 /// How often leaderships are moved towards their preferred stores, ns.
 const BALANCE_NS: u64 = 500_000_000;
 
@@ -85,6 +91,8 @@ struct Store<H: Host> {
     engine: Engine<DiskOf<H>>,
     replicas: Vec<Replica<DiskOf<H>>>,
     by_shard: BTreeMap<ShardId, usize>,
+    /// When replicas are to tick.
+    alarms: alarms::Alarms,
     /// Replicas with effects or reads of this turn.
     dirty: Vec<usize>,
     conns: conns::Conns,
@@ -105,6 +113,8 @@ struct Store<H: Host> {
     /// The log has no room for what is not yet proposed.
     disk_full: bool,
     next_maintain_ns: u64,
+    /// The log is looked after no sooner, boot ns.
+    maintain_from_ns: u64,
     next_balance_ns: u64,
     /// The log failed: nothing is served until the store is opened again.
     failed: Option<StorageError>,
@@ -167,11 +177,11 @@ impl<H: Host> Store<H> {
     /// When the next turn is due although nothing happened, boot ns.
     fn until_ns(&mut self) -> u64 {
         let now = self.host.now().boot_ns;
-        let ticking = self.replicas.iter().filter(|r| self.admitted && self.ticks(r));
-        let ticks = ticking.map(|r| r.raft.next_deadline_ns()).min();
+        let (replicas, full) = (&self.replicas, self.disk_full);
+        let ticks = if self.admitted { self.alarms.first(|slot| due_ns(&replicas[slot], full, now)) } else { None };
         let care = if self.failed.is_some() { u64::MAX } else { self.next_maintain_ns.min(self.next_balance_ns) };
         let until = [
-            ticks.unwrap_or(u64::MAX),
+            ticks.map_or(u64::MAX, |(due_ns, _)| due_ns),
             self.links.next_ns(),
             self.ships.next_ns(),
             care,
@@ -231,18 +241,15 @@ impl<H: Host> Store<H> {
         if !self.admitted || self.failed.is_some() {
             return;
         }
-        for slot in 0..self.replicas.len() {
-            let replica = &self.replicas[slot];
-            if replica.raft.next_deadline_ns() <= now.boot_ns && self.ticks(replica) {
-                self.step(slot, now, Input::Tick);
-            }
+        let full = self.disk_full;
+        loop {
+            let replicas = &self.replicas;
+            let Some(slot) = self.alarms.take(now.boot_ns, |slot| due_ns(&replicas[slot], full, now.boot_ns)) else {
+                return;
+            };
+            // Its alarm is set again when the effects are looked at.
+            self.step(slot, now, Input::Tick);
         }
-    }
-
-    /// A replica whose tree is being replaced waits; one whose log has no room does not stand for election, since it could
-    /// not append a leader's first entry.
-    fn ticks(&self, replica: &Replica<DiskOf<H>>) -> bool {
-        !replica.installing && (!self.disk_full || replica.raft.role() == Role::Leader)
     }
 
     fn slot(&self, shard: ShardId) -> Option<usize> {
@@ -314,4 +321,14 @@ impl<H: Host> Store<H> {
         let idle = self.commits.is_empty() && !leads && !busy;
         idle || self.failed.is_some() || self.host.now().boot_ns >= by
     }
+}
+
+/// When a replica is to tick. One whose tree is being replaced waits; one whose log has no room does not stand for election,
+/// since it could not append a leader's first entry.
+fn due_ns<D: Disk>(replica: &Replica<D>, disk_full: bool, now_ns: u64) -> u64 {
+    let deadline_ns = replica.raft.next_deadline_ns();
+    if replica.installing || (disk_full && replica.raft.role() != Role::Leader) {
+        return deadline_ns.max(now_ns + TICK_AGAIN_NS);
+    }
+    deadline_ns
 }

@@ -27,6 +27,12 @@ impl<F> Default for Retired<F> {
     }
 }
 
+impl<F> Retired<F> {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.handles.is_empty()
+    }
+}
+
 /// The first segment that is kept for followers, or takes batches: older ones may go when nothing pins them.
 fn kept_from<D: Disk>(state: &State<D>) -> u64 {
     // A full disk has no room for followers' comfort.
@@ -65,6 +71,11 @@ fn next_oldest<D: Disk>(state: &State<D>) -> Option<u64> {
     let pinned = state.mirror.shards.values().filter_map(|log| log.pinned()).chain(state.began()).min();
     let oldest = kept_from(state).min(pinned.unwrap_or(u64::MAX));
     state.segments.keys().any(|sequence| *sequence < oldest).then_some(oldest)
+}
+
+pub(crate) fn wants_care<D: Disk>(state: &State<D>, none_retired: bool) -> bool {
+    let ready = state.poisoned.is_none() && state.blocked.is_none() && state.prepared.len() >= wanted(state);
+    !ready || !none_retired || next_oldest(state).is_some()
 }
 
 /// What the log says before segments below `oldest` go: the floors that rise with them, then the new oldest segment.

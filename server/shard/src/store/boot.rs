@@ -1,5 +1,6 @@
 //! Opening a store: recovery of log and tables, and the replicas they hold.
 
+use super::alarms::Alarms;
 use super::{DiskOf, Mailbox, Store, commit, conns, links, ship};
 use crate::config::{Control, StoreConfig, StoreError};
 use crate::counters::StoreCounters;
@@ -64,6 +65,7 @@ pub(super) async fn open<H: Host>(host: H, config: StoreConfig, control: Control
     Ok(Store {
         witness,
         by_shard: replicas.iter().enumerate().map(|(slot, r): (usize, &Replica<DiskOf<H>>)| (r.shard, slot)).collect(),
+        alarms: Alarms::new(replicas.iter().map(|r| r.raft.next_deadline_ns())),
         admitted: recovered.admitted || peers.is_empty(),
         links: links::Links::new(&peers, now),
         known_durably: recovered.peers.iter().map(|&(store, _)| store).collect(),
@@ -86,6 +88,7 @@ pub(super) async fn open<H: Host>(host: H, config: StoreConfig, control: Control
         maintaining: false,
         disk_full: false,
         next_maintain_ns: now.boot_ns,
+        maintain_from_ns: now.boot_ns,
         next_balance_ns: now.boot_ns + super::BALANCE_NS,
         failed: None,
         stop_by_ns: None,

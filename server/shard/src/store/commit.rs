@@ -55,6 +55,7 @@ impl<H: Host> Store<H> {
             if !self.replicas[slot].dirty {
                 self.replicas[slot].effects = effects;
             }
+            self.alarms.set(slot, self.replicas[slot].raft.next_deadline_ns());
         }
         dirty.clear();
         if self.dirty.is_empty() {
@@ -172,6 +173,7 @@ impl<H: Host> Store<H> {
             return;
         }
         // A log acknowledges in order; tasks may be woken in another. Nothing is released before what came earlier.
+        self.log_changed();
         let done = self.commits.waiting.iter().position(|(n, _)| *n == number);
         let Some(done) = done else { return };
         for (_, waiting) in self.commits.waiting.drain(..=done).collect::<Vec<_>>() {

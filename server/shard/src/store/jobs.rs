@@ -1,6 +1,6 @@
 //! What runs beside the loop: flush, merge, care of the log, balance of leadership.
 
-use super::{Done, MAINTAIN_NS, Store};
+use super::{Done, MAINTAIN_IDLE_NS, MAINTAIN_NS, Store};
 use crate::host::Host;
 use crate::replica::{Replica, seal_sessions};
 use bytes::Bytes;
@@ -23,13 +23,12 @@ const TICK_NS: u64 = 100_000_000;
 impl<H: Host> Store<H> {
     pub(super) fn maintain(&mut self, now: Now) {
         if self.maintaining || now.boot_ns < self.next_maintain_ns {
-            if self.maintaining {
-                self.next_maintain_ns = now.boot_ns + MAINTAIN_NS;
-            }
             return;
         }
-        self.maintaining = true;
-        self.next_maintain_ns = now.boot_ns + MAINTAIN_NS;
+        if !self.log.wants_care() {
+            return self.cared(now, MAINTAIN_NS);
+        }
+        (self.maintaining, self.next_maintain_ns) = (true, u64::MAX);
         let care = self.log.maintain();
         let mailbox = self.mailbox.clone();
         self.host.spawn(async move {
@@ -40,11 +39,25 @@ impl<H: Host> Store<H> {
 
     pub(super) fn maintained(&mut self, now: Now, result: Result<(), StorageError>) {
         self.maintaining = false;
-        if let Err(error) = result {
+        if let Err(error) = &result {
             tracing::warn!(store = %self.config.id, %error, "the log's next segment cannot be prepared");
-            self.next_maintain_ns = now.boot_ns + 20 * MAINTAIN_NS;
         }
-        let full = self.log.stats().disk_full;
+        self.cared(now, if result.is_ok() { MAINTAIN_NS } else { 20 * MAINTAIN_NS });
+    }
+
+    /// The log grew, or holds less that is needed: it may want care.
+    pub(super) fn log_changed(&mut self) {
+        if !self.maintaining {
+            self.next_maintain_ns = self.next_maintain_ns.min(self.maintain_from_ns);
+        }
+    }
+
+    /// What follows from the log's state after it was looked after; again not before `pause_ns`.
+    fn cared(&mut self, now: Now, pause_ns: u64) {
+        self.maintain_from_ns = now.boot_ns + pause_ns;
+        let wait = if self.log.wants_care() { pause_ns } else { MAINTAIN_IDLE_NS };
+        self.next_maintain_ns = now.boot_ns + wait;
+        let full = self.log.full();
         self.counters.disk_full += u64::from(full && !self.disk_full);
         self.counters.disk_freed += u64::from(!full && self.disk_full);
         self.disk_full = full;
@@ -117,6 +130,7 @@ impl<H: Host> Store<H> {
                 if let Some(witness) = &self.witness {
                     witness.flushed(shard, index);
                 }
+                self.log_changed();
                 self.start_merges(now);
             }
             Err(error) => {

@@ -44,6 +44,8 @@ struct Lane {
 /// Links to all peers.
 pub(super) struct Links {
     lanes: BTreeMap<(StoreId, Link), Lane>,
+    /// When the next connection is tried, boot ns.
+    next_ns: u64,
     /// Peers that welcomed this store, so that they know its incarnation.
     welcomed: Vec<StoreId>,
     peers: Vec<StoreId>,
@@ -59,7 +61,7 @@ impl Links {
             out: Vec::new(),
         };
         let lanes = peers.iter().flat_map(|&p| [((p, Link::Control), lane()), ((p, Link::Bulk), lane())]).collect();
-        Links { lanes, welcomed: Vec::new(), peers: peers.to_vec() }
+        Links { lanes, next_ns: now.boot_ns, welcomed: Vec::new(), peers: peers.to_vec() }
     }
 
     pub(super) fn has(&self, peer: StoreId) -> bool {
@@ -72,19 +74,20 @@ impl Links {
 
     /// When the next connection is tried, boot ns.
     pub(super) fn next_ns(&self) -> u64 {
-        let down = self.lanes.values().filter_map(|lane| match lane.state {
-            State::Down { retry_ns } => Some(retry_ns),
-            _ => None,
-        });
-        down.min().unwrap_or(u64::MAX)
+        self.next_ns
     }
 
     /// Opens what is down and due.
     pub(super) fn tick<H: Host>(&mut self, now: Now, host: &H, config: &StoreConfig) {
+        if now.boot_ns < self.next_ns {
+            return;
+        }
+        self.next_ns = u64::MAX;
         for (&(peer, link), lane) in &mut self.lanes {
             let State::Down { retry_ns } = lane.state else { continue };
             let Some(address) = config.map.address(peer) else { continue };
             if retry_ns > now.boot_ns {
+                self.next_ns = self.next_ns.min(retry_ns);
                 continue;
             }
             let hello = Hello {
@@ -115,9 +118,11 @@ impl Links {
         let wait = (RETRY_FIRST_NS << lane.failures.min(5)).min(RETRY_LONGEST_NS);
         lane.failures = lane.failures.saturating_add(1);
         lane.congested = false;
-        lane.state = State::Down { retry_ns: now.boot_ns + wait / 2 + random % (wait / 2) };
+        let retry_ns = now.boot_ns + wait / 2 + random % (wait / 2);
+        lane.state = State::Down { retry_ns };
         lane.gathered.clear();
         lane.out.clear();
+        self.next_ns = self.next_ns.min(retry_ns);
     }
 
     /// Queues a Raft message. When the link is down or full it is dropped, as the network might.

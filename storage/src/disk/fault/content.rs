@@ -44,11 +44,26 @@ impl Content {
             let n = (CHUNK - within).min(bytes.len() - done);
             let part = &bytes[done..done + n];
             if self.chunks.get(key).is_some_and(Option::is_some) || part.iter().any(|b| *b != 0) {
-                self.chunk(key)[within..within + n].copy_from_slice(part);
+                self.put(key, within, part);
             }
             done += n;
         }
         self.size = self.size.max(offset + bytes.len() as u64);
+    }
+
+    /// As [`Content::write`]; shares what `other` holds when that is the same.
+    pub(super) fn write_as(&mut self, other: &Content, offset: u64, bytes: &[u8]) {
+        for (at, part) in (offset..).step_by(CHUNK).zip(bytes.chunks(CHUNK)) {
+            let (key, _) = place(at);
+            match other.chunks.get(key) {
+                Some(Some(chunk)) if offset.is_multiple_of(CHUNK as u64) && chunk[..] == *part => {
+                    self.reach(key);
+                    self.chunks[key] = Some(chunk.clone());
+                    self.size = self.size.max(at + CHUNK as u64);
+                }
+                _ => self.write(at, part),
+            }
+        }
     }
 
     /// Flips one bit; `false` behind the end.
@@ -57,15 +72,29 @@ impl Content {
             return false;
         }
         let (key, within) = place(offset);
-        self.chunk(key)[within] ^= 1 << bit;
+        self.reach(key);
+        Rc::make_mut(self.chunks[key].get_or_insert_with(|| Rc::new([0; CHUNK])))[within] ^= 1 << bit;
         true
     }
 
-    fn chunk(&mut self, key: usize) -> &mut [u8; CHUNK] {
+    fn reach(&mut self, key: usize) {
         if self.chunks.len() <= key {
             self.chunks.resize(key + 1, None);
         }
-        Rc::make_mut(self.chunks[key].get_or_insert_with(|| Rc::new([0; CHUNK])))
+    }
+
+    fn put(&mut self, key: usize, within: usize, part: &[u8]) {
+        self.reach(key);
+        let chunk = &mut self.chunks[key];
+        if let Ok(whole) = <&[u8; CHUNK]>::try_from(part) {
+            match chunk.as_mut().and_then(Rc::get_mut) {
+                Some(own) => *own = *whole,
+                None => *chunk = Some(Rc::new(*whole)),
+            }
+            return;
+        }
+        let chunk = Rc::make_mut(chunk.get_or_insert_with(|| Rc::new([0; CHUNK])));
+        chunk[within..within + part.len()].copy_from_slice(part);
     }
 }
 

@@ -425,7 +425,7 @@ impl State {
 impl Inode {
     fn sync(&mut self) {
         for (offset, data) in std::mem::take(&mut self.unsynced) {
-            self.platter.write(offset, &data);
+            self.platter.write_as(&self.seen, offset, &data);
         }
         self.platter.size = self.seen.size;
     }
