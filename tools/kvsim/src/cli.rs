@@ -9,7 +9,6 @@ use clap::Args;
 use kvsim::ordinals::Ordinals;
 use kvsim::plan::{FaultKind, Options};
 use kvsim::sim::{self, Outcome};
-use std::time::Instant;
 
 /// What is fixed; the seed decides the rest.
 #[derive(Debug, Clone, Args)]
@@ -82,7 +81,7 @@ impl Chosen {
 
 /// Runs a seed, twice unless `once`: equal traces, or that is what is wrong. Also the processor time it took, ns.
 pub fn run_seed(seed: u64, options: &Options, once: bool) -> (Outcome, u64) {
-    let begun = Clock::now();
+    let begun = cpu_ns();
     let mut first = sim::run(seed, options);
     if !once {
         let second = sim::run(seed, options);
@@ -91,29 +90,13 @@ pub fn run_seed(seed: u64, options: &Options, once: bool) -> (Outcome, u64) {
             first.wrong.push(what);
         }
     }
-    (first, begun.elapsed_ns())
+    (first, cpu_ns().saturating_sub(begun))
 }
 
-/// Processor time of this thread, where the system tells it; else real time.
-struct Clock {
-    cpu_ns: Option<u64>,
-    real: Instant,
-}
-
-impl Clock {
-    fn now() -> Clock {
-        Clock { cpu_ns: cpu_ns(), real: Instant::now() }
-    }
-
-    fn elapsed_ns(&self) -> u64 {
-        let cpu = self.cpu_ns.zip(cpu_ns()).map(|(before, now)| now.saturating_sub(before));
-        cpu.unwrap_or_else(|| self.real.elapsed().as_nanos() as u64)
-    }
-}
-
-fn cpu_ns() -> Option<u64> {
-    let stat = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
-    stat.split_whitespace().next()?.parse().ok().filter(|ns| *ns > 0)
+/// Processor time of this thread, ns: a busy machine makes a run late, not slow.
+fn cpu_ns() -> u64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
 /// Prints a line on standard output. A reader that has gone away is no error: nobody wants the rest.
