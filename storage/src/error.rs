@@ -107,8 +107,8 @@ pub enum StorageError {
         /// The newest this build reads.
         known: u32,
     },
-    /// No space for entries; term, vote and shard states still pass. Writing resumes by itself when space is back.
-    #[error("no space left for the log: entries are refused until there is")]
+    /// No space even for the records by which the log frees segments. Tried again.
+    #[error("no space left for the log")]
     DiskFull,
     /// An entry that does not continue its shard's log. Nothing of it was written.
     #[error("{shard}: entry {got} does not continue the log, which takes {first} to {next}")]

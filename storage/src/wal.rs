@@ -209,7 +209,7 @@ pub struct LogStats {
     pub removed: u64,
     /// Whether a write or sync failed: the log takes no more.
     pub poisoned: bool,
-    /// Whether entries are refused for want of space.
+    /// Whether no further segment could be prepared.
     pub disk_full: bool,
 }
 
@@ -272,11 +272,13 @@ impl<D: Disk> Log<D> {
     ///
     /// The order is fixed when this is called; the future may be polled late, or dropped. Several commits may share a batch,
     /// a large one takes several: after a crash a part from its start may be there, never acknowledged. Entries go on where
-    /// the shard's log ends, or truncate it. When the segment is full, a commit waits for [`Log::maintain`].
+    /// the shard's log ends, or truncate it. When the segment is full, a commit waits for [`Log::maintain`]; on a full disk
+    /// until there is space, and all commits behind it with it. That does not happen to who stops when [`Log::full`] says so
+    /// and has less than a segment under way.
     ///
     /// # Errors
-    /// `DiskFull`: a part from the start of `records` may have been logged, the rest was refused; does not happen to who
-    /// stops when [`Log::full`] says so. `Gap`, `Backwards`, `UnknownShard`: likewise, a mistake of the caller. `Poisoned`: nothing is known of it; the log takes no more.
+    /// `Gap`, `Backwards`, `UnknownShard`: a mistake of the caller; a part from the start of `records` may have been logged,
+    /// the rest was refused. `Poisoned`: nothing is known of it; the log takes no more.
     pub fn commit(&self, records: Vec<Record>) -> impl Future<Output = Result<(), StorageError>> + 'static {
         let ticket = self.shared.state.borrow_mut().queue(records);
         CommitFuture { log: self.clone(), ticket }
@@ -335,9 +337,15 @@ impl<D: Disk> Log<D> {
     }
 
     /// Whether nothing new should be proposed or accepted: the next segment could not be prepared. There is still room for
-    /// what is under way (half a segment), votes and hard states go on. Ends by itself when there is space again.
+    /// what is under way (half the segment in use, half of the one in reserve), votes and hard states go on. Ends by itself
+    /// when there is space again.
     pub fn full(&self) -> bool {
         self.shared.state.borrow().blocked.is_some()
+    }
+
+    /// Bytes of entries committed that have not found a place in a segment yet.
+    pub fn queued_bytes(&self) -> usize {
+        self.shared.state.borrow().queued_bytes()
     }
 
     /// Counters.

@@ -24,7 +24,7 @@ use bytes::Bytes;
 use ringkv_core::raft::{Input, Role};
 use ringkv_storage::disk::Disk;
 use ringkv_storage::engine::Engine;
-use ringkv_storage::error::StorageError;
+use ringkv_storage::error::{DiskError, StorageError};
 use ringkv_storage::wal::Log;
 use ringkv_wire::ids::{Incarnation, Now, ShardId, StoreId};
 use ringkv_wire::msg::client::StatusHeader;
@@ -40,6 +40,8 @@ const MAINTAIN_NS: u64 = 10_000_000;
 const MAINTAIN_IDLE_NS: u64 = 500_000_000;
 /// A replica that cannot tick when it is due is looked at again after this, ns.
 const TICK_AGAIN_NS: u64 = 20_000_000;
+/// A store that finds no space to open is opened again after this, ns.
+const OPEN_RETRY_NS: u64 = 500_000_000;
 /// How often leaderships are moved towards their preferred stores, ns.
 const BALANCE_NS: u64 = 500_000_000;
 
@@ -112,6 +114,8 @@ struct Store<H: Host> {
     maintaining: bool,
     /// The log has no room for what is not yet proposed.
     disk_full: bool,
+    /// Bytes of entries that this turn took in and has not given to the log.
+    taken_bytes: usize,
     next_maintain_ns: u64,
     /// The log is looked after no sooner, boot ns.
     maintain_from_ns: u64,
@@ -131,7 +135,7 @@ struct Store<H: Host> {
 /// Opens its files through recovery first; an error there means that nothing was served. Returns `Ok` when
 /// [`Control::shutdown`] was called and leaderships were handed over, or could not be within a second.
 pub async fn run<H: Host>(host: H, config: StoreConfig, control: Control) -> Result<(), StoreError> {
-    let store = boot::open(host.clone(), config, control.clone()).await?;
+    let Some(store) = open(&host, config, &control).await? else { return Ok(()) };
     let store = Rc::new(RefCell::new(store));
     let look = {
         let store = store.clone();
@@ -154,12 +158,29 @@ pub async fn run<H: Host>(host: H, config: StoreConfig, control: Control) -> Res
     Ok(())
 }
 
+/// Opens the store; on a full disk as soon as there is room for recovery's own files. `None`: asked to stop before.
+async fn open<H: Host>(host: &H, config: StoreConfig, control: &Control) -> Result<Option<Store<H>>, StoreError> {
+    loop {
+        match boot::open(host.clone(), config.clone(), control.clone()).await {
+            Err(StoreError::Storage { source: StorageError::Disk(DiskError::NoSpace { path }), .. }) => {
+                if control.stopping() {
+                    return Ok(None);
+                }
+                tracing::warn!(store = %config.id, path, "no space to open the store: tried again");
+                host.wait(host.now().boot_ns + OPEN_RETRY_NS).await;
+            }
+            other => return other.map(Some),
+        }
+    }
+}
+
 impl<H: Host> Store<H> {
     fn turn(&mut self) {
         let mut events = std::mem::take(&mut self.events);
         self.host.take_events(&mut events);
         let now = self.host.now();
         self.note_delay(now);
+        self.note_disk_full();
         for event in events.drain(..) {
             self.net_event(now, event);
         }

@@ -93,25 +93,31 @@ pub(crate) async fn maintain<D: Disk>(log: Log<D>) -> Result<(), StorageError> {
         if let Some(error) = state.poison_error() {
             return Err(error);
         }
-        state.prepared.is_empty() && state.blocked.is_none()
+        state.prepared.is_empty()
     };
     if bare {
         // What follows may itself need a segment to be logged in.
-        let provided = provide(&log).await;
-        log.shared.hub.wake_waiters();
-        provided?;
+        provided(&log).await?;
     }
     let oldest = next_oldest(&log.shared.state.borrow());
     if let Some(oldest) = oldest {
         // Durable before any of the files changes: recovery then misses nothing that it needs.
-        log.retire(oldest).await?;
+        match log.retire(oldest).await {
+            // Not even for that: there may be space by now.
+            Err(StorageError::DiskFull) => return provided(&log).await,
+            other => other?,
+        }
         let mut state = log.shared.state.borrow_mut();
         let live = state.segments.split_off(&oldest);
         let gone = std::mem::replace(&mut state.segments, live);
         log.shared.retired.borrow_mut().handles.extend(gone.into_values().map(|segment| segment.handle));
     }
-    let result = provide(&log).await;
-    // Commits may have waited for a segment, or for the news that there is none.
+    provided(&log).await
+}
+
+/// Commits may have waited for a segment, or for the news that there is none.
+async fn provided<D: Disk>(log: &Log<D>) -> Result<(), StorageError> {
+    let result = provide(log).await;
     log.shared.hub.wake_waiters();
     result
 }

@@ -76,6 +76,8 @@ pub(crate) struct State<D: Disk> {
     pub(crate) poisoned: Option<Arc<DiskError>>,
     pub(crate) stats: LogStats,
     queue: VecDeque<Commit>,
+    /// Bytes of the entries in it.
+    queued_bytes: usize,
     ready: VecDeque<Batch<D::File>>,
     in_flight: VecDeque<Flight>,
     next_ticket: u64,
@@ -106,6 +108,7 @@ impl<D: Disk> State<D> {
             poisoned: None,
             stats: LogStats::default(),
             queue: VecDeque::new(),
+            queued_bytes: 0,
             ready: VecDeque::new(),
             in_flight: VecDeque::new(),
             next_ticket: 1,
@@ -122,9 +125,20 @@ impl<D: Disk> State<D> {
         self.segments.values().next_back().map_or((0, 0), |s| (s.handle.bytes - s.end, s.handle.bytes))
     }
 
-    /// Whether an entry would be refused for want of space.
-    pub(crate) fn refuses_entries(&self) -> bool {
+    /// Whether this is the last segment of a full disk.
+    fn last(&self) -> bool {
         self.blocked.is_some() && self.prepared.is_empty()
+    }
+
+    /// What the last segment of a full disk keeps from a record, bytes: half of it is for votes and states, an eighth for
+    /// the records that free segments.
+    fn kept_from(&self, item: Option<&Item>) -> u64 {
+        let bytes = self.room().1;
+        match item {
+            Some(Item::Record(Record::Entry(_))) if self.last() => bytes / 2,
+            Some(Item::Record(_)) if self.last() => bytes / 8,
+            _ => 0,
+        }
     }
 
     /// Oldest segment in which a fragmented entry began that has not ended yet.
@@ -143,6 +157,7 @@ impl<D: Disk> State<D> {
         if records.is_empty() {
             ticket.set(Outcome::Batched(0));
         } else {
+            self.queued_bytes += records.iter().map(entry_bytes).sum::<usize>();
             let items = records.into_iter().map(Item::Record).collect();
             self.queue.push_back(Commit { items, ticket: ticket.clone(), done: 0, began: None });
         }
@@ -228,6 +243,12 @@ impl<D: Disk> State<D> {
         self.in_flight.clear();
         self.ready.clear();
         self.queue.clear();
+        self.queued_bytes = 0;
+    }
+
+    /// Bytes of entries that have not found a place yet.
+    pub(crate) fn queued_bytes(&self) -> usize {
+        self.queued_bytes
     }
 
     /// Fills the free slots. Whether a commit failed.
@@ -260,10 +281,8 @@ impl<D: Disk> State<D> {
     /// Makes one batch of the queue's front, or switches to the next segment.
     fn form(&mut self) -> Formed {
         let most = segment::batch_bytes(self.options.segment_bytes) as u64;
-        let (room, bytes) = self.room();
-        let callers = matches!(self.queue.front().and_then(|commit| commit.items.front()), Some(Item::Record(_)));
-        // The last of a full disk belongs to the records that free segments.
-        let spare = if callers && self.refuses_entries() { bytes / 8 } else { 0 };
+        let room = self.room().0;
+        let spare = self.kept_from(self.queue.front().and_then(|commit| commit.items.front()));
         let mut fill = Filling::new(room.saturating_sub(spare).min(most) as usize);
         let (mut finished, mut failed) = (Vec::new(), false);
         while let Some(mut commit) = self.queue.pop_front() {
@@ -274,6 +293,9 @@ impl<D: Disk> State<D> {
                     break;
                 }
                 Err(error) => {
+                    let left =
+                        commit.items.iter().map(|item| if let Item::Record(r) = item { entry_bytes(r) } else { 0 });
+                    self.queued_bytes -= left.sum::<usize>();
                     commit.ticket.set(Outcome::Failed(error));
                     failed = true;
                 }
@@ -292,6 +314,9 @@ impl<D: Disk> State<D> {
     fn fill_from(&mut self, commit: &mut Commit, fill: &mut Filling) -> Result<bool, StorageError> {
         let batch_bytes = segment::batch_bytes(self.options.segment_bytes);
         while let Some(item) = commit.items.front() {
+            if self.room().0 <= self.kept_from(Some(item)) {
+                return Ok(false);
+            }
             let logged = match item {
                 Item::Record(record) => self.admit(record)?,
                 Item::Own(logged) => logged.clone(),
@@ -324,7 +349,9 @@ impl<D: Disk> State<D> {
                     self.oldest = segment;
                 }
             }
-            commit.items.pop_front();
+            if let Some(Item::Record(record)) = commit.items.pop_front() {
+                self.queued_bytes -= entry_bytes(&record);
+            }
         }
         Ok(true)
     }
@@ -341,9 +368,6 @@ impl<D: Disk> State<D> {
         Ok(match record {
             Record::Entry(entry) => {
                 let log = known(entry.shard)?;
-                if self.refuses_entries() {
-                    return Err(self.blocked_error());
-                }
                 let (first, next) = (log.state.floor_index.saturating_add(1), log.last().saturating_add(1));
                 if !(first..=next).contains(&entry.index) {
                     return Err(StorageError::Gap { shard: entry.shard, first, next, got: entry.index });
@@ -403,13 +427,15 @@ impl<D: Disk> State<D> {
         self.ready.push_back(Batch { number, handle, offset, buf });
     }
 
-    /// Goes on in the next prepared segment, opening it with its head. Entries leave the last one to votes and states.
+    /// Goes on in the next prepared segment, opening it with its head. While there is hope for another one, entries leave the
+    /// last to votes and states; on a full disk those that were taken before it was known go there too. What finds no room
+    /// waits for it: only the log's own records are refused, so that who cares for it can go on.
     fn switch(&mut self) -> Formed {
-        let Some(commit) = self.queue.front() else { return Formed::Nothing };
-        let entry = matches!(commit.items.front(), Some(Item::Record(Record::Entry(_))));
-        let needed = if entry { 2 } else { 1 };
+        let Some(item) = self.queue.front().and_then(|commit| commit.items.front()) else { return Formed::Nothing };
+        let (entry, own) = (matches!(item, Item::Record(Record::Entry(_))), !matches!(item, Item::Record(_)));
+        let needed = if entry && self.blocked.is_none() { 2 } else { 1 };
         if self.prepared.len() < needed {
-            if self.blocked.is_none() {
+            if self.blocked.is_none() || !own {
                 return Formed::Nothing;
             }
             let error = self.blocked_error();
@@ -432,6 +458,10 @@ impl<D: Disk> State<D> {
         }
         Formed::Something
     }
+}
+
+fn entry_bytes(record: &Record) -> usize {
+    if let Record::Entry(entry) = record { entry.encoded_bytes() } else { 0 }
 }
 
 /// What forming a batch did.

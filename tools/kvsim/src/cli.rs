@@ -31,6 +31,9 @@ pub struct Shape {
     /// No faults.
     #[arg(long)]
     calm: bool,
+    /// Also faults beyond what is promised: answers may then be errors, never wrong.
+    #[arg(long)]
+    beyond: bool,
     /// Kinds of faults, instead of those that the seed chooses.
     #[arg(long, value_delimiter = ',', conflicts_with = "calm")]
     faults: Option<Vec<FaultKind>>,
@@ -51,6 +54,7 @@ impl Shape {
             seconds: self.virtual_seconds.or(minutes),
             ops_per_s: self.ops,
             calm: self.calm,
+            beyond: self.beyond,
             faults: self.faults.clone(),
             skip_faults: self.skip_faults.clone(),
             clients: self.clients,

@@ -11,7 +11,7 @@ pub struct MachineClock {
     /// Virtual time of the last boot, and what the boot-time clock showed then.
     booted: Cell<(u64, u64)>,
     /// Nanoseconds gained per million.
-    drift_ppm: i64,
+    drift_ppm: Cell<i64>,
     wall_offset_ms: Cell<i64>,
 }
 
@@ -20,13 +20,17 @@ impl MachineClock {
     /// wall clock is ahead.
     pub fn new(uptime_ns: u64, drift_ppm: i64, wall_offset_ms: i64) -> MachineClock {
         assert!(drift_ppm > -1_000_000, "a clock goes forward");
-        MachineClock { booted: Cell::new((0, uptime_ns)), drift_ppm, wall_offset_ms: Cell::new(wall_offset_ms) }
+        MachineClock {
+            booted: Cell::new((0, uptime_ns)),
+            drift_ppm: Cell::new(drift_ppm),
+            wall_offset_ms: Cell::new(wall_offset_ms),
+        }
     }
 
     /// What this machine's clocks show at virtual time `at_ns`.
     pub fn now(&self, at_ns: u64) -> Now {
         let (booted_at, shown) = self.booted.get();
-        let boot_ns = shown.saturating_add(self.scale(at_ns - booted_at, 1_000_000 + self.drift_ppm, 1_000_000));
+        let boot_ns = shown.saturating_add(self.scale(at_ns - booted_at, 1_000_000 + self.drift_ppm.get(), 1_000_000));
         let wall_ms = (EPOCH_MS + at_ns / 1_000_000).saturating_add_signed(self.wall_offset_ms.get());
         Now { boot_ns, wall_ms }
     }
@@ -35,7 +39,7 @@ impl MachineClock {
     pub fn virtual_ns(&self, boot_ns: u64) -> u64 {
         let (booted_at, shown) = self.booted.get();
         let Some(ahead) = boot_ns.checked_sub(shown) else { return 0 };
-        let at = booted_at.saturating_add(self.scale(ahead, 1_000_000, 1_000_000 + self.drift_ppm));
+        let at = booted_at.saturating_add(self.scale(ahead, 1_000_000, 1_000_000 + self.drift_ppm.get()));
         // Rounding goes down twice: step over it.
         (at..at.saturating_add(4)).find(|&at| self.now(at).boot_ns >= boot_ns).unwrap_or(at.saturating_add(4))
     }
@@ -47,6 +51,18 @@ impl MachineClock {
     /// The machine boots: its boot-time clock starts again.
     pub fn reboot(&self, at_ns: u64) {
         self.booted.set((at_ns, 1_000_000_000));
+    }
+
+    /// The boot-time clock runs at another rate from now on: `drift_ppm` ns gained per million.
+    pub fn set_drift(&self, at_ns: u64, drift_ppm: i64) {
+        assert!(drift_ppm > -1_000_000, "a clock goes forward");
+        self.booted.set((at_ns, self.now(at_ns).boot_ns));
+        self.drift_ppm.set(drift_ppm);
+    }
+
+    /// The boot-time clock jumps ahead, as after a suspend that it was told of late.
+    pub fn leap(&self, at_ns: u64, by_ns: u64) {
+        self.booted.set((at_ns, self.now(at_ns).boot_ns.saturating_add(by_ns)));
     }
 
     /// The wall clock is set to be ahead by this much.
@@ -79,6 +95,17 @@ mod tests {
             }
         }
         assert_eq!(MachineClock::new(500, 0, 0).virtual_ns(u64::MAX), u64::MAX - 500);
+    }
+
+    #[test]
+    fn a_clock_that_changes_its_rate_goes_on_from_where_it_was() {
+        let clock = MachineClock::new(5_000, 0, 0);
+        clock.set_drift(1_000_000, 100_000);
+        assert_eq!(clock.now(1_000_000).boot_ns, 1_005_000);
+        assert_eq!(clock.now(2_000_000).boot_ns, 2_105_000);
+        clock.leap(2_000_000, 7);
+        assert_eq!(clock.now(2_000_000).boot_ns, 2_105_007);
+        assert!(clock.virtual_ns(3_205_007) >= 3_000_000);
     }
 
     #[test]

@@ -68,6 +68,16 @@ pub struct Node {
     disk: RefCell<FaultDisk>,
     stores: Vec<Store>,
     process: Cell<Option<Group>>,
+    damage: Rc<Cell<Damage>>,
+}
+
+/// What silent faults did to a node's disk, for good as far as the simulator knows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Damage {
+    /// A store may stop with what it found, and stay down.
+    pub any: bool,
+    /// Reads may fail.
+    pub tables: bool,
 }
 
 impl Node {
@@ -75,6 +85,12 @@ impl Node {
     pub fn disk(&self) -> FaultDisk {
         self.disk.borrow().clone()
     }
+
+    /// What silent faults did to its disk.
+    pub fn damage(&self) -> Damage {
+        self.damage.get()
+    }
+
     /// Whether its process runs.
     pub fn is_up(&self) -> bool {
         self.process.get().is_some()
@@ -99,7 +115,7 @@ pub struct Cluster {
     pub events: Rc<Events>,
     /// What the stores of past lives have counted.
     counts: RefCell<BTreeMap<&'static str, u64>>,
-    /// Disks may fail for a reason: a store that stops because of its disk is no surprise.
+    /// Disks were made to fail: a store that stops because of its disk is no surprise.
     pub disks_fail: Rc<Cell<bool>>,
     runner: Runner,
 }
@@ -197,12 +213,13 @@ impl Cluster {
         let running = Running { life, control: control.clone(), ended: Rc::default() };
         let ended = running.ended.clone();
         let run = (self.runner)(host.clone(), config, control);
+        let damage = self.nodes[life.0.node.0 as usize - 1].damage.clone();
         let (watch, disks_fail, events) = (self.watch.clone(), self.disks_fail.clone(), self.events.clone());
         host.spawn(async move {
             let result = run.await;
             events.ended(life.0, result.is_ok());
             if let Err(error) = &result {
-                judge_end(error, disks_fail.get(), &watch);
+                judge_end(error, disks_fail.get(), damage.get(), &watch);
             }
             *ended.borrow_mut() = Some(result);
         });
@@ -215,10 +232,42 @@ impl Cluster {
             let running = store.now.borrow();
             let Some(running) = running.as_ref() else { continue };
             if let Some(view) = running.control.observe() {
+                if view.failed && !self.disks_fail.get() && !self.damage_of(store.id).any {
+                    self.watch.wrong(format!("{} failed though its disk did not", view.id));
+                }
                 self.watch.glanced(running.life, &view);
                 self.events.looked(&view);
             }
         }
+    }
+
+    /// Whether silent damage may be done to node `n`: in a run they stay fewer than a majority of a shard's replicas.
+    pub fn may_damage(&self, n: usize) -> bool {
+        let most = (usize::from(self.plan.replicas) - 1) / 2;
+        let damaged = self.nodes.iter().filter(|node| node.damage.get().any).count();
+        self.nodes[n].damage.get().any || damaged < most
+    }
+
+    /// Silent damage is done to node `n`.
+    pub fn damaged(&self, n: usize, tables: bool) {
+        let tables = tables || self.nodes[n].damage.get().tables;
+        self.nodes[n].damage.set(Damage { any: true, tables });
+    }
+
+    /// What was silently done to the disk under a store.
+    pub fn damage_of(&self, store: StoreId) -> Damage {
+        self.nodes[store.node.0 as usize - 1].damage.get()
+    }
+
+    /// A node's disk is replaced by an empty one; its process must not run.
+    pub fn wipe(&self, n: usize) {
+        let node = &self.nodes[n];
+        assert!(!node.is_up());
+        let disk = FaultDisk::new(n as u64);
+        disk.set_scheduler(node.pace.scheduler());
+        *node.disk.borrow_mut() = disk;
+        tell_durable(node, &self.watch);
+        self.damaged(n, true);
     }
 
     /// Views of all stores that are open.
@@ -244,6 +293,8 @@ impl Cluster {
         let disk = node.disk();
         let disk = if power { disk.crash_power() } else { disk.crash_process() };
         *node.disk.borrow_mut() = disk;
+        node.pace.disarm();
+        node.pace.set_hung(0);
         if power {
             self.net.set_up(node.machine, false);
             node.clock.reboot(self.exec.now_ns());
@@ -319,11 +370,14 @@ impl Cluster {
     }
 }
 
-/// A store has ended by itself: only a disk that fails is a reason.
-fn judge_end(error: &StoreError, disks_fail: bool, watch: &Watch) {
-    let disk =
-        matches!(error, StoreError::Storage { source: StorageError::Disk(_) | StorageError::Poisoned { .. }, .. });
-    if !(disk && disks_fail) {
+/// A store has ended by itself: a disk that fails is a reason, and so is damage that it finds where something was damaged.
+fn judge_end(error: &StoreError, disks_fail: bool, damage: Damage, watch: &Watch) {
+    let expected = match error {
+        StoreError::Storage { source: StorageError::Disk(_) | StorageError::Poisoned { .. }, .. } => disks_fail,
+        StoreError::Storage { .. } => false,
+        StoreError::Config { .. } => return watch.wrong(format!("a store stopped: {error}")),
+    };
+    if !expected && !damage.any {
         watch.wrong(format!("a store stopped: {error}"));
     }
 }
@@ -366,5 +420,6 @@ fn new_node(exec: &Executor, net: &Net, plan: &Plan, dice: &Dice, n: usize) -> N
         disk: RefCell::new(disk),
         stores: (0..plan.stores).map(store).collect(),
         process: Cell::new(None),
+        damage: Rc::default(),
     }
 }

@@ -63,6 +63,9 @@ enum What {
     Run(Box<dyn FnOnce()>),
 }
 
+/// What is to happen before the poll of a number.
+type Trap = (u64, Box<dyn FnOnce()>);
+
 struct Timer {
     at_ns: u64,
     number: u64,
@@ -106,6 +109,8 @@ struct Inner {
     dice: Dice,
     trace: Cell<u64>,
     polls: Cell<u64>,
+    traps: RefCell<Vec<Trap>>,
+    next_trap: Cell<u64>,
 }
 
 /// A handle to the executor. Clones are cheap.
@@ -126,6 +131,8 @@ impl Executor {
             dice: Dice::new(seed, Stream::Tasks, 0),
             trace: Cell::new(0x9e37_79b9_7f4a_7c15),
             polls: Cell::new(0),
+            traps: RefCell::default(),
+            next_trap: Cell::new(u64::MAX),
         }))
     }
 
@@ -258,9 +265,27 @@ impl Executor {
     pub fn drain(&self) {
         for _ in 0..POLLS_MAX {
             let Some(key) = self.take_ready() else { return };
+            if self.polls() >= self.0.next_trap.get() {
+                self.spring();
+            }
             self.poll(key);
         }
         panic!("stuck at {} ns: tasks wake each other without end", self.now_ns());
+    }
+
+    /// Runs `what` between two polls: after `polls` more of them, whatever the time is then.
+    pub fn after_polls(&self, polls: u64, what: impl FnOnce() + 'static) {
+        let at = self.polls() + polls;
+        self.0.traps.borrow_mut().push((at, Box::new(what)));
+        self.0.next_trap.set(at.min(self.0.next_trap.get()));
+    }
+
+    fn spring(&self) {
+        let traps = self.0.traps.take();
+        let (due, left): (Vec<_>, Vec<_>) = traps.into_iter().partition(|(at, _)| *at <= self.polls());
+        self.0.next_trap.set(left.iter().map(|(at, _)| *at).min().unwrap_or(u64::MAX));
+        self.0.traps.replace(left);
+        due.into_iter().for_each(|(_, what)| what());
     }
 
     fn take_ready(&self) -> Option<Key> {
@@ -329,6 +354,8 @@ impl Executor {
         drop(tasks);
         let timers = std::mem::take(&mut *self.0.timers.borrow_mut());
         drop(timers);
+        let traps = self.0.traps.take();
+        drop(traps);
         lock(&self.0.ready).clear();
     }
 }

@@ -2,9 +2,11 @@
 //!
 //! Faults are numbered, and each has its own dice: so one can be left out and the others stay what they were.
 
+mod clock;
 mod disk;
 mod net;
 mod node;
+mod silent;
 
 use crate::clients::Clients;
 use crate::cluster::{Cluster, Node};
@@ -97,6 +99,8 @@ impl Faults {
         for (n, node) in cluster.nodes.iter().enumerate() {
             node.disk().heal();
             node.pace.set_slow((0, 0));
+            node.pace.set_hung(0);
+            node.pace.disarm();
             cluster.pause(n, false);
             if cluster.is_sick(n) {
                 cluster.kill(n, false);
@@ -110,9 +114,13 @@ impl Fault {
     async fn cause(&self) {
         use FaultKind::*;
         match self.kind {
-            KillProcess | PowerLoss | Blackout | Shutdown | Pause | ClockJump | ClientKill => self.to_node().await,
-            Isolate | CutPair | CutOneWay | ClientCut | Reset | BadLink => self.to_net().await,
-            SlowDisk | DiskError | DiskFull => self.to_disk().await,
+            KillProcess | PowerLoss | Blackout | KillAll | KillAtStep | CrashInRecovery | Shutdown | Pause
+            | ClientKill | Wipe => self.to_node().await,
+            ClockJump | ClockDrift | ClockRun | ClockLeap | WallClocks => self.to_clock(),
+            Isolate | Split | CutPair | CutOneWay | Flap | ClientCut | Reset | HalfOpen | OldMessages | BadLink
+            | AlterBytes => self.to_net().await,
+            SlowDisk | HangDisk | FailedSync | TornWrite | Eio | BadRange | DiskFull => self.to_disk().await,
+            RotLog | RotTable | RotManifest | LostWrite | MisdirectedWrite | MisdirectedRead => self.in_silence(),
         }
     }
 
@@ -136,7 +144,7 @@ impl Fault {
         exec.sleep_until(end.min(self.until_ns)).await;
     }
 
-    /// An operator restarts a node whose store has stopped or takes no more writes.
+    /// An operator restarts a node whose store has stopped or has a poisoned log.
     fn restart_sick(&self, n: usize) {
         let cluster = self.cluster();
         if cluster.is_sick(n) {

@@ -28,6 +28,8 @@ pub struct Load {
     pub keys: u64,
     /// Half of all calls go to one key.
     pub hot: bool,
+    /// No read may rest on a lease: clocks run beyond their bound.
+    pub no_lease: bool,
     /// What a call may take, ms; by client, and again from the start when there are more.
     pub timeouts_ms: Vec<[u64; 4]>,
 }
@@ -43,6 +45,7 @@ impl Load {
             clients: (dice.between(1, 4) as usize).min(options.clients.unwrap_or(usize::MAX)),
             keys: *dice.pick(&[2, 8, 8, 40, 40, 1_000]),
             hot: dice.chance(1, 4),
+            no_lease: false,
             timeouts_ms: (0..4).map(|_| *dice.pick(&kinds)).collect(),
         }
     }
@@ -119,11 +122,11 @@ impl Caller {
     }
 
     /// Reads distinct keys.
-    pub async fn get_many(&self, keys: &[String], timeout_ms: u64) {
+    pub async fn get_many(&self, keys: &[String], timeout_ms: u64, level: ReadLevel) {
         let at: Vec<usize> = keys.iter().map(|key| self.history.begin(self.number, key, Kind::Get, None)).collect();
         let keys = keys.iter().map(|key| Bytes::copy_from_slice(key.as_bytes())).collect();
         let ask = Ask::GetMany { keyspace: KEYSPACE, keys };
-        let Completion::GotMany(results) = self.client.call(ask, timeout_ms, None).await else {
+        let Completion::GotMany(results) = self.client.call(ask, timeout_ms, Some(level)).await else {
             unreachable!("a get of many is answered as such")
         };
         for (at, result) in at.into_iter().zip(results) {
@@ -164,14 +167,15 @@ impl Caller {
     }
 
     async fn one(&self, dice: &Dice, load: &Load, timeout_ms: u64) {
+        let lease = if load.no_lease { ReadLevel::ReadIndex } else { ReadLevel::Linearizable };
         let key = format!("k{}", load.key(dice));
         match dice.below(20) {
             0..=7 => drop(self.put(&key, size(dice), timeout_ms).await),
             8..=9 => drop(self.delete(&key, timeout_ms).await),
-            10..=15 => drop(self.get(&key, timeout_ms, ReadLevel::Linearizable).await),
+            10..=15 => drop(self.get(&key, timeout_ms, lease).await),
             16..=17 => drop(self.get(&key, timeout_ms, ReadLevel::ReadIndex).await),
             18 => self.put_many(&load.several(dice), timeout_ms).await,
-            _ => self.get_many(&load.several(dice), timeout_ms).await,
+            _ => self.get_many(&load.several(dice), timeout_ms, lease).await,
         }
     }
 }

@@ -53,7 +53,8 @@ const MARKS: [(&str, &[&str]); 33] = [
 pub fn reached(outcome: &Outcome) -> BTreeMap<String, u64> {
     let count = |names: &[&str]| names.iter().map(|name| outcome.counts.get(*name).copied().unwrap_or(0)).sum();
     let mut all: BTreeMap<String, u64> = MARKS.iter().map(|(mark, names)| ((*mark).to_owned(), count(names))).collect();
-    all.extend(FaultKind::value_variants().iter().map(|kind| (mark_of(*kind), 0)));
+    let promised = FaultKind::value_variants().iter().filter(|kind| !kind.is_beyond());
+    all.extend(promised.map(|kind| (mark_of(*kind), 0)));
     for fault in &outcome.faults {
         *all.entry(mark_of(fault.kind)).or_default() += 1;
     }

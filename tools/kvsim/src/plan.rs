@@ -31,6 +31,8 @@ pub struct Options {
     pub clients: Option<usize>,
     /// No faults at all.
     pub calm: bool,
+    /// Also faults beyond what is promised: then answers may be errors, never wrong, and shards may stay silent.
+    pub beyond: bool,
     /// Says every virtual second how the stores are.
     pub verbose: bool,
     /// Tells each event as it happens, through `tracing`.
@@ -62,13 +64,15 @@ pub struct Plan {
     pub faults: Vec<FaultKind>,
     /// Faults that are left out.
     pub skip_faults: Ordinals,
+    /// Faults may go beyond the promise.
+    pub beyond: bool,
     /// Shortest and longest time between two faults, ns.
     pub fault_gap_ns: (u64, u64),
     /// The network when nothing is wrong.
     pub lan: Quality,
     /// The stores' sizes: small, so that segments switch, memtables flush, followers fall behind the log.
     pub budgets: Budgets,
-    /// Largest difference in rate between two boot-time clocks, ppm.
+    /// Most that a boot-time clock runs too fast or too slow at first, ppm.
     pub drift_ppm: u64,
 }
 
@@ -80,6 +84,8 @@ impl Plan {
         let replicas = if nodes >= 5 { *dice.pick(&[3, 5]) } else { nodes.min(3) as u8 };
         let bits = *dice.pick(&[0, 1, 1, 2, 3]);
         let shard_bits = options.shards.map_or(bits, |n| n.max(1).next_power_of_two().trailing_zeros() as u8);
+        let beyond = options.beyond || options.faults.iter().flatten().any(|kind| kind.is_beyond());
+        let load = Load { no_lease: beyond, ..Load::new(&Dice::new(seed, Stream::Plan, 2), options) };
         Plan {
             seed,
             nodes,
@@ -87,9 +93,10 @@ impl Plan {
             shard_bits,
             replicas,
             load_ns: options.seconds.unwrap_or(120) * 1_000 * MS,
-            load: Load::new(&Dice::new(seed, Stream::Plan, 2), options),
+            load,
             faults: chosen(options, &dice),
             skip_faults: options.skip_faults.clone(),
+            beyond,
             fault_gap_ns: (200 * MS, 1_000 * MS * *dice.pick(&[2, 4, 8])),
             lan: lan(&dice),
             budgets: budgets(&dice),
@@ -101,7 +108,8 @@ impl Plan {
 /// What is asked for is drawn as well: so it changes nothing else.
 fn chosen(options: &Options, dice: &Dice) -> Vec<FaultKind> {
     let share = *dice.pick(&[2, 4, 8]);
-    let some = FaultKind::value_variants().iter().copied().filter(|_| dice.chance(share, 10)).collect();
+    let allowed = FaultKind::value_variants().iter().copied().filter(|kind| options.beyond || !kind.is_beyond());
+    let some = allowed.filter(|_| dice.chance(share, 10)).collect();
     if options.calm { Vec::new() } else { options.faults.clone().unwrap_or(some) }
 }
 
@@ -131,7 +139,7 @@ mod tests {
     #[test]
     fn every_fault_and_many_shapes_occur() {
         let plans: Vec<Plan> = (0..200).map(|seed| Plan::new(seed, &Options::default())).collect();
-        for kind in FaultKind::value_variants() {
+        for kind in FaultKind::value_variants().iter().filter(|kind| !kind.is_beyond()) {
             let n = plans.iter().filter(|plan| plan.faults.contains(kind)).count();
             assert!((20..180).contains(&n), "{kind:?}: {n} of 200");
         }

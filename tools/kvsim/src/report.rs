@@ -30,6 +30,9 @@ pub fn command(what: &str, seed: u64, options: &Options) -> String {
     if options.calm {
         line.push_str(" --calm");
     }
+    if options.beyond {
+        line.push_str(" --beyond");
+    }
     if let Some(kinds) = &options.faults {
         let names: Vec<String> = kinds.iter().map(|kind| kind.name()).collect();
         let _never = write!(line, " --faults {}", names.join(","));

@@ -87,6 +87,7 @@ pub(super) async fn open<H: Host>(host: H, config: StoreConfig, control: Control
         disk_reads: 0,
         maintaining: false,
         disk_full: false,
+        taken_bytes: 0,
         next_maintain_ns: now.boot_ns,
         maintain_from_ns: now.boot_ns,
         next_balance_ns: now.boot_ns + super::BALANCE_NS,

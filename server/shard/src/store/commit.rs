@@ -140,6 +140,7 @@ impl<H: Host> Store<H> {
 
     /// Writes what the turn gathered. What promises durability waits for the newest commit in flight.
     pub(super) fn commit(&mut self) {
+        self.taken_bytes = 0;
         let turn = std::mem::take(&mut self.commits.turn);
         let records = std::mem::take(&mut self.commits.records);
         if self.failed.is_some() {

@@ -57,10 +57,7 @@ impl<H: Host> Store<H> {
         self.maintain_from_ns = now.boot_ns + pause_ns;
         let wait = if self.log.wants_care() { pause_ns } else { MAINTAIN_IDLE_NS };
         self.next_maintain_ns = now.boot_ns + wait;
-        let full = self.log.full();
-        self.counters.disk_full += u64::from(full && !self.disk_full);
-        self.counters.disk_freed += u64::from(!full && self.disk_full);
-        self.disk_full = full;
+        self.note_disk_full();
         self.flush_for_log(now);
         self.start_merges(now);
         for slot in 0..self.replicas.len() {
@@ -70,6 +67,14 @@ impl<H: Host> Store<H> {
                 self.step(slot, now, Input::Reclaimed { index: first - 1 });
             }
         }
+    }
+
+    /// Asked anew in each turn: what is taken in after the news would have to fit into what is left.
+    pub(super) fn note_disk_full(&mut self) {
+        let full = self.log.full();
+        self.counters.disk_full += u64::from(full && !self.disk_full);
+        self.counters.disk_freed += u64::from(!full && self.disk_full);
+        self.disk_full = full;
     }
 
     /// Flushes the largest memtable when all of them together are over their budget.

@@ -258,12 +258,15 @@ impl<H: Host> Store<H> {
             if self.disk_full && message.body == PeerBody::TimeoutNow {
                 continue; // It could not append a leader's first entry.
             }
-            if brings && full {
-                continue;
+            if brings && (full || self.log_behind()) {
+                continue; // The leader sends it again.
             }
             let replica = &self.replicas[slot];
             if replica.generation != message.generation || replica.installing {
                 continue;
+            }
+            if let PeerBody::Append { entries, .. } = &message.body {
+                self.taken_bytes += entries.iter().map(|entry| entry.encoded_bytes()).sum::<usize>();
             }
             self.step(slot, now, Input::Message { from, term: message.term, body: message.body });
         }

@@ -80,12 +80,19 @@ impl<H: Host> Store<H> {
     fn crowded(&self, slot: usize) -> bool {
         let replica = &self.replicas[slot];
         self.memory_full()
+            || self.log_behind()
             || replica.sessions.bytes() + replica.writes_ops * OUTCOME_BYTES > self.config.budgets.session_bytes
     }
 
     /// The memtables are far beyond their budget: nothing more is taken in until flushes catch up.
     pub(super) fn memory_full(&self) -> bool {
         self.engine.memtable_bytes() > 4 * self.config.budgets.memtable_bytes
+    }
+
+    /// The log does not keep up, or waits for a segment: what comes in now would gather before it. It must stay less than the
+    /// half segment that a disk which turns out to be full still has for it.
+    pub(super) fn log_behind(&self) -> bool {
+        (self.log.queued_bytes() + self.taken_bytes) as u64 > self.config.budgets.segment_bytes / 4
     }
 
     /// `Err` holds the answers when nothing is left to be proposed. The whole body is one entry: it is proposed when one of
@@ -120,6 +127,7 @@ impl<H: Host> Store<H> {
         // A copy of its own: the log's window and the memtable keep it long after the receive buffer should be gone.
         let body = Bytes::copy_from_slice(&body);
         let body_crc = ringkv_wire::checksum(&body);
+        self.taken_bytes += body.len();
         self.replicas[slot].writes.insert(token, (asker, ops));
         self.replicas[slot].writes_ops += ops;
         self.step(slot, now, Input::Propose { kind: EntryKind::Operations, body, body_crc, token });

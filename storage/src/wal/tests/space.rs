@@ -1,9 +1,10 @@
 use crate::disk::fault::testing::Tasks;
 use crate::disk::fault::{FaultDisk, block_on};
-use crate::error::StorageError;
 use crate::wal::testing::{entry, hard, indexes, logged, open, options, segments, with_shards};
 use crate::wal::{Log, Record};
 use ringkv_wire::ids::ShardId;
+use std::cell::Cell;
+use std::rc::Rc;
 
 /// Appends entries from `from` on until the log holds `segments` more, flushing none.
 fn fill(log: &Log<FaultDisk>, from: u64, count: u64) {
@@ -71,46 +72,95 @@ fn a_reader_keeps_its_segment_from_being_recycled() {
     tasks.run();
 }
 
-#[test]
-fn a_full_disk_refuses_entries_lets_votes_pass_and_recovers_by_itself() {
-    let disk = FaultDisk::new(3);
-    let log = with_shards(&disk, 1);
-    block_on(log.maintain()).unwrap();
-    disk.set_capacity(Some(disk.used()));
-    let mut index = 0;
-    let refused = loop {
-        block_on(log.maintain()).unwrap();
-        match block_on(log.commit(vec![logged(1, index + 1, 1, 8000)])) {
-            Ok(()) => index += 1,
-            Err(error) => break error,
-        }
-        if index == 8 {
-            assert!(log.full(), "it says so while there is room for what is under way");
-        }
-    };
-    assert!(matches!(refused, StorageError::DiskFull), "{refused}");
-    assert!(index >= 8, "{index}");
-    for term in 1..=20 {
-        block_on(log.commit(vec![hard(1, term)])).unwrap();
-        assert!(block_on(log.commit(vec![logged(1, index + 1, 1, 8000)])).is_err());
-        block_on(log.maintain()).unwrap();
-    }
-    assert!(log.poisoned().is_none() && log.stats().disk_full);
-    // Space comes back from outside, or from a flush.
-    if index % 2 == 0 {
-        disk.set_capacity(None)
-    } else {
-        log.note_flushed(ShardId(1), index)
-    }
-    let tries = (0..400).take_while(|_| {
-        block_on(log.maintain()).unwrap();
-        log.full()
+/// Commits that wait for space, each with whether it is done.
+fn try_commit(log: &Log<FaultDisk>, tasks: &mut Tasks<'_>, record: Record) -> bool {
+    let (log, done) = (log.clone(), Rc::new(Cell::new(false)));
+    let told = done.clone();
+    tasks.spawn(async move {
+        log.commit(vec![record]).await.unwrap();
+        told.set(true);
     });
-    assert!(tries.count() < 400);
-    fill(&log, index + 1, 20);
-    let (_, recovered) = open(&disk.crash_power()).unwrap();
-    assert_eq!(indexes(&recovered, 1).last(), Some(&(index + 20, 1)));
-    assert_eq!(recovered.shards[0].state.hard.term, 20);
+    tasks.poll_all();
+    done.get()
+}
+
+#[test]
+fn a_full_disk_keeps_what_is_under_way_lets_votes_pass_and_recovers_by_itself() {
+    for outside in [true, false] {
+        let disk = FaultDisk::new(3);
+        let log = with_shards(&disk, 1);
+        fill(&log, 1, 40);
+        disk.set_capacity(Some(disk.used()));
+        let mut index = 40;
+        while !log.full() {
+            index += 1;
+            block_on(log.commit(vec![logged(1, index, 1, 8000)])).unwrap();
+            block_on(log.maintain()).unwrap();
+        }
+        // What was under way when it became known: half of this segment, half of the one in reserve.
+        let segment = options().segment_bytes;
+        let under_way = segment * 3 / 4 / 12_288;
+        assert!(under_way >= 8);
+        for _ in 0..under_way {
+            index += 1;
+            block_on(log.commit(vec![logged(1, index, 1, 8000)])).unwrap();
+        }
+        for term in 1..=10 {
+            block_on(log.commit(vec![hard(1, term)])).unwrap();
+            block_on(log.maintain()).unwrap();
+        }
+        assert!(log.poisoned().is_none() && log.stats().disk_full && log.queued_bytes() == 0);
+        // Space comes back from outside, or from a flush.
+        if outside {
+            disk.set_capacity(None)
+        } else {
+            log.note_flushed(ShardId(1), index)
+        }
+        let tries = (0..400).take_while(|_| {
+            block_on(log.maintain()).unwrap();
+            log.full()
+        });
+        assert!(tries.count() < 400);
+        fill(&log, index + 1, 20);
+        let (_, recovered) = open(&disk.crash_power()).unwrap();
+        assert_eq!(indexes(&recovered, 1).last(), Some(&(index + 20, 1)));
+        assert_eq!(recovered.shards[0].state.hard.term, 10);
+    }
+}
+
+#[test]
+fn what_does_not_fit_a_full_disk_waits_until_there_is_space() {
+    for outside in [true, false] {
+        let disk = FaultDisk::new(4);
+        let log = with_shards(&disk, 1);
+        fill(&log, 1, 40);
+        disk.set_capacity(Some(disk.used()));
+        let (mut tasks, mut last) = (Tasks::new(), 40);
+        loop {
+            block_on(log.maintain()).unwrap();
+            last += 1;
+            if !try_commit(&log, &mut tasks, logged(1, last, 1, 8000)) {
+                break;
+            }
+        }
+        assert!(log.full() && log.queued_bytes() > 8000);
+        assert!(!try_commit(&log, &mut tasks, hard(1, 1)), "the order of commits stays");
+        assert_eq!(tasks.poll_all(), 2, "nothing fails");
+        if outside {
+            disk.set_capacity(None)
+        } else {
+            log.note_flushed(ShardId(1), last - 1)
+        }
+        for _ in 0..400 {
+            block_on(log.maintain()).unwrap();
+            tasks.poll_all();
+        }
+        assert_eq!(tasks.poll_all(), 0, "both have found room");
+        assert!(!log.full() && log.queued_bytes() == 0 && log.poisoned().is_none());
+        let (_, recovered) = open(&disk.crash_power()).unwrap();
+        assert_eq!(indexes(&recovered, 1).last(), Some(&(last, 1)));
+        assert_eq!(recovered.shards[0].state.hard.term, 1);
+    }
 }
 
 #[test]
@@ -119,24 +169,21 @@ fn a_flush_makes_room_on_a_full_disk_even_when_votes_used_the_reserve() {
     let log = with_shards(&disk, 1);
     fill(&log, 1, 40);
     disk.set_capacity(Some(disk.used()));
+    let mut tasks = Tasks::new();
     let votes = (1..2000).take_while(|term| {
         block_on(log.maintain()).unwrap();
-        block_on(log.commit(vec![logged(1, 40 + term, 1, 8000)])).is_ok()
+        try_commit(&log, &mut tasks, hard(1, *term))
     });
-    let entries = 40 + votes.count() as u64;
-    let last = (1..2000).take_while(|term| {
-        block_on(log.maintain()).unwrap();
-        block_on(log.commit(vec![hard(1, *term)])).is_ok()
-    });
-    let last = last.count() as u64;
-    assert!((10..1999).contains(&last), "{last} votes fill the reserve");
+    let votes = votes.count() as u64;
+    assert!((10..1999).contains(&votes), "{votes} votes fill the reserve");
     assert!(log.poisoned().is_none());
-    log.note_flushed(ShardId(1), entries);
+    log.note_flushed(ShardId(1), 40);
     block_on(log.maintain()).unwrap();
+    tasks.poll_all();
     assert!(!log.full());
-    block_on(log.commit(vec![logged(1, entries + 1, 1, 8000), hard(1, 5000)])).unwrap();
+    block_on(log.commit(vec![logged(1, 41, 1, 8000), hard(1, 5000)])).unwrap();
     let (_, recovered) = open(&disk.crash_power()).unwrap();
-    assert_eq!(indexes(&recovered, 1).last(), Some(&(entries + 1, 1)));
+    assert_eq!(indexes(&recovered, 1).last(), Some(&(41, 1)));
 }
 
 #[test]

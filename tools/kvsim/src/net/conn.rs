@@ -34,6 +34,8 @@ struct End {
     port: Option<Rc<dyn Port>>,
     /// Closed by power loss: no FIN was sent.
     vanished: bool,
+    /// Until then not even a reset answers what is sent to a vanished end, ns.
+    silent_ns: u64,
     /// Closed, and the FIN has not left.
     fin: bool,
     queued: Vec<Bytes>,
@@ -50,6 +52,7 @@ impl End {
             machine: port.machine(),
             port: Some(port),
             vanished: false,
+            silent_ns: 0,
             fin: false,
             queued: Vec::new(),
             queued_bytes: 0,
@@ -287,7 +290,7 @@ impl Net {
 
     fn ship(&self, id: u64, side: usize) {
         let mut state = self.0.state.borrow_mut();
-        let State { conns, cut, up, .. } = &mut *state;
+        let State { conns, cut, up, qualities, .. } = &mut *state;
         let Some(conn) = conns.get_mut(&id) else { return };
         let [Some(a), Some(b)] = &mut conn.ends else { return };
         let (end, other) = if side == 0 { (a, b) } else { (b, a) };
@@ -296,21 +299,33 @@ impl Net {
             return;
         }
         if other.vanished {
-            if up[to.0] {
+            if up[to.0] && other.silent_ns <= self.0.exec.now_ns() {
                 drop(state);
                 self.later(400_000, move |net| net.end(id, side));
             }
             return;
         }
-        let bytes = join(&mut end.queued);
+        let mut bytes = join(&mut end.queued);
         end.flying_bytes += std::mem::take(&mut end.queued_bytes);
         let (fin, last) = (std::mem::take(&mut end.fin), end.last_arrival_ns);
+        let alters = qualities.get(&(from, to)).map_or(0, |quality| quality.alters);
         drop(state);
+        if alters > 0 && !bytes.is_empty() && self.0.dice.chance(alters, 10_000) {
+            bytes = self.altered(&bytes);
+        }
         let arrival = (self.0.exec.now_ns() + self.delay_ns(from, to, bytes.len())).max(last);
         if let Some(end) = self.0.state.borrow_mut().conns.get_mut(&id).and_then(|c| c.ends[side].as_mut()) {
             end.last_arrival_ns = arrival;
         }
         self.later(arrival - self.0.exec.now_ns(), move |net| net.arrive(id, 1 - side, bytes, fin));
+    }
+
+    /// The same with one byte changed.
+    fn altered(&self, bytes: &[u8]) -> Bytes {
+        let mut altered = BytesMut::from(bytes);
+        let at = self.0.dice.below(bytes.len() as u64) as usize;
+        altered[at] ^= self.0.dice.between(1, 255) as u8;
+        altered.freeze()
     }
 
     fn arrive(&self, id: u64, side: usize, bytes: Bytes, fin: bool) {
@@ -324,8 +339,8 @@ impl Net {
         let Some(end) = &mut conn.ends[side] else { return };
         if end.vanished {
             // To a machine that lost its power: lost, or answered by a reset once it is up again.
-            let up = end.machine;
-            if state.up[up.0] {
+            let (up, silent_ns) = (end.machine, end.silent_ns);
+            if state.up[up.0] && silent_ns <= self.0.exec.now_ns() {
                 drop(state);
                 self.end(id, 1 - side);
             }
@@ -431,16 +446,46 @@ impl Net {
         };
     }
 
-    /// Ends one connection between the two machines, if there is one: what is under way is lost.
+    /// Some connection between two machines.
+    fn between(&self, a: Machine, b: Machine) -> Option<u64> {
+        let state = self.0.state.borrow();
+        let all = state.conns.iter().filter(|(_, c)| c.touches(a) && c.touches(b));
+        let ids: Vec<u64> = all.map(|(id, _)| *id).collect();
+        (!ids.is_empty()).then(|| *self.0.dice.pick(&ids))
+    }
+
+    /// Ends one connection between the two machines, if there is one. What is under way is lost, or, when one side learns of
+    /// the end up to a second before the other, still arrives there: done, and nobody is told.
     pub fn reset_one(&self, a: Machine, b: Machine) {
-        let between: Vec<u64> = {
-            let state = self.0.state.borrow();
-            state.conns.iter().filter(|(_, c)| c.touches(a) && c.touches(b)).map(|(id, _)| *id).collect()
+        let Some(id) = self.between(a, b) else { return };
+        let side = self.0.dice.below(2) as usize;
+        self.end(id, side);
+        if self.0.dice.chance(1, 2) {
+            return self.end(id, 1 - side);
+        }
+        let late = self.0.dice.between(100_000, 1_000_000_000);
+        self.later(late, move |net| net.end(id, 1 - side));
+    }
+
+    /// One side of a connection between the two machines forgets it; the other thinks that it is open, and for `silent_ns`
+    /// nothing answers what it sends, as behind a gateway that lost its table.
+    pub fn half_open(&self, a: Machine, b: Machine, silent_ns: u64) {
+        let Some(id) = self.between(a, b) else { return };
+        let (side, until) = (self.0.dice.below(2) as usize, self.0.exec.now_ns() + silent_ns);
+        let whole = {
+            let mut state = self.0.state.borrow_mut();
+            let Some(conn) = state.conns.get_mut(&id) else { return };
+            let whole = conn.ends.iter().all(|end| end.as_ref().is_some_and(|end| end.port.is_some()));
+            if let Some(end) = conn.ends[side].as_mut().filter(|_| whole) {
+                (end.vanished, end.silent_ns) = (true, until);
+                end.queued.clear();
+                end.queued_bytes = 0;
+            }
+            whole
         };
-        if !between.is_empty() {
-            let id = *self.0.dice.pick(&between);
-            self.end(id, 0);
-            self.end(id, 1);
+        if whole {
+            self.end(id, side);
+            self.later(silent_ns, move |net| net.0.state.borrow_mut().dirty.push((id, 1 - side)));
         }
     }
 
