@@ -55,6 +55,10 @@ counters! {
     merges,
     /// Keys that could not be read because the bytes at rest are damaged.
     unreadable,
+    /// Trees found damaged.
+    rot_found,
+    /// Of these: replaced by the tables of a peer.
+    rot_repaired,
     /// Snapshots offered to followers that the log no longer reaches.
     snapshots_sent,
     /// Snapshots installed.

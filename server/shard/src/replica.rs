@@ -5,11 +5,13 @@ use ringkv_core::effects::Effects;
 use ringkv_core::raft::Raft;
 use ringkv_core::sessions::Sessions;
 use ringkv_storage::disk::Disk;
+use ringkv_storage::error::StorageError;
 use ringkv_storage::tree::{Flushed, Tree};
 use ringkv_wire::ids::{Generation, KeyspaceId, ShardId, StoreId};
 use std::collections::BTreeMap;
 
 use crate::host::ConnId;
+use crate::store::repair::Repair;
 
 /// The key under which the tree's own keyspace says how many pieces the session table has; its pieces follow as
 /// `sessions/` and their number.
@@ -63,6 +65,14 @@ pub(crate) struct Replica<D: Disk> {
     pub sessions: Sessions,
     /// Everything up to here is in the tree.
     pub applied: u64,
+    /// The highest index ever applied in this life: above `applied` only while a repaired tree is redone.
+    pub shown: u64,
+    /// The last committed entry that Raft handed out: above `applied` only while the tree is repaired.
+    pub handed: u64,
+    /// The flushed index that the log was told.
+    pub noted: u64,
+    /// Whether the tree is damaged, and what is done about it.
+    pub repair: Repair,
     pub applied_term: u64,
     /// Log time at `applied`, ms.
     pub log_time_ms: u64,
@@ -97,6 +107,46 @@ pub(crate) struct Replica<D: Disk> {
 }
 
 impl<D: Disk> Replica<D> {
+    /// A replica as it begins: its tree and what that reflects, its session table or else why there is none.
+    pub fn new(
+        shard: ShardId,
+        generation: Generation,
+        preferred: StoreId,
+        raft: Raft,
+        (tree, at): (Tree<D>, &Flushed),
+        (sessions, unknown): (Sessions, Option<StorageError>),
+    ) -> Replica<D> {
+        Replica {
+            shard,
+            generation,
+            preferred,
+            raft,
+            tree,
+            sessions,
+            applied: at.index,
+            shown: at.index,
+            handed: at.index,
+            noted: at.index,
+            repair: Repair::new(unknown),
+            applied_term: at.term,
+            log_time_ms: at.log_time_ms,
+            effects: Effects::default(),
+            dirty: false,
+            writes: BTreeMap::new(),
+            writes_ops: 0,
+            reads_new: [Vec::new(), Vec::new()],
+            reads_asked: BTreeMap::new(),
+            reads_granted: Vec::new(),
+            flushing: false,
+            flush_from_ns: 0,
+            merge_from_ns: 0,
+            merging: false,
+            installing: false,
+            transferred_ns: 0,
+            ticked_ns: 0,
+        }
+    }
+
     /// Takes a proposal that is answered now.
     pub fn take_write(&mut self, token: u64) -> Option<Asker> {
         let (asker, ops) = self.writes.remove(&token)?;

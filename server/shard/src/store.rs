@@ -11,6 +11,7 @@ mod conns;
 mod jobs;
 mod links;
 mod reads;
+pub(crate) mod repair;
 mod ship;
 mod status;
 mod writes;
@@ -61,6 +62,7 @@ enum Done {
     PeerKnown { conn: crate::host::ConnId, store: StoreId, result: Result<(), StorageError> },
     Admitted { result: Result<(), StorageError> },
     Ship(ship::ShipDone),
+    Redo { shard: ShardId, result: Result<Vec<ringkv_wire::entry::Entry>, StorageError> },
 }
 
 /// Where jobs put what they finished.
@@ -239,6 +241,9 @@ impl<H: Host> Store<H> {
                 Done::Committed { number, result } => self.committed(now, number, result),
                 Done::Answer { asker, header, bytes, unreadable } => {
                     self.counters.unreadable += unreadable;
+                    if let Some(slot) = self.slot(header.shard).filter(|_| unreadable > 0) {
+                        self.look_for_damage(now, slot);
+                    }
                     self.answer_from_disk(asker, header, &bytes);
                 }
                 Done::Fetched { shard, to, entries } => {
@@ -252,6 +257,11 @@ impl<H: Host> Store<H> {
                 Done::PeerKnown { conn, store, result } => self.peer_known(conn, store, result),
                 Done::Admitted { result } => self.admission_recorded(now, result),
                 Done::Ship(done) => self.ship_done(now, done),
+                Done::Redo { shard, result } => {
+                    if let Some(slot) = self.slot(shard) {
+                        self.redo(slot, result);
+                    }
+                }
             }
         }
     }
@@ -302,6 +312,7 @@ impl<H: Host> Store<H> {
             if now.boot_ns >= self.next_balance_ns {
                 self.next_balance_ns = now.boot_ns + BALANCE_NS;
                 self.set_delay(self.delay_ns / 2);
+                self.repair_tick(now);
                 self.balance(now);
                 self.propose_ticks(now);
             }
@@ -338,17 +349,21 @@ impl<H: Host> Store<H> {
         // Alone in its group a leader has nobody to hand over to.
         let hands_over = |r: &Replica<_>| r.raft.role() == Role::Leader && r.raft.config().1.voters.len() > 1;
         let leads = self.replicas.iter().any(hands_over);
-        let busy = self.replicas.iter().any(|r| r.flushing || r.merging || r.installing) || self.disk_reads > 0;
+        let busy = self.replicas.iter().any(|r| r.flushing || r.merging || r.installing || r.repair.working)
+            || self.disk_reads > 0;
         let idle = self.commits.is_empty() && !leads && !busy;
         idle || self.failed.is_some() || self.host.now().boot_ns >= by
     }
 }
 
 /// When a replica is to tick. One whose tree is being replaced waits; one whose log has no room does not stand for election,
-/// since it could not append a leader's first entry.
+/// since it could not append a leader's first entry; one with a damaged tree lets others stand first.
 fn due_ns<D: Disk>(replica: &Replica<D>, disk_full: bool, now_ns: u64) -> u64 {
-    let deadline_ns = replica.raft.next_deadline_ns();
-    if replica.installing || (disk_full && replica.raft.role() != Role::Leader) {
+    let leads = replica.raft.role() == Role::Leader;
+    let patient = !leads && replica.repair.is_damaged() && replica.raft.config().1.voters.len() > 1;
+    let patience_ns = if patient { repair::PATIENCE_NS } else { 0 };
+    let deadline_ns = replica.raft.next_deadline_ns().saturating_add(patience_ns);
+    if replica.installing || (disk_full && !leads) {
         return deadline_ns.max(now_ns + TICK_AGAIN_NS);
     }
     deadline_ns

@@ -37,9 +37,9 @@ pub struct OfferedTable {
 /// What it says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SnapshotBody {
-    /// A leader has pinned these tables for you.
+    /// These tables are pinned for you, by a leader or by whoever was asked.
     Offer {
-        /// The leader's term.
+        /// The sender's term.
         term: u64,
         /// Everything up to this index is in the tables.
         index: u64,
@@ -72,11 +72,16 @@ pub enum SnapshotBody {
         /// The bytes.
         bytes: Bytes,
     },
-    /// It is no longer held.
+    /// It is no longer held, or there is nothing to offer.
     Gone,
     /// It is installed.
     Installed {
         /// Up to here.
+        index: u64,
+    },
+    /// This replica's tree is damaged: offer yours. The snapshot id is the asker's own, echoed when there is nothing.
+    Want {
+        /// The tables must reach at least to this index.
         index: u64,
     },
 }
@@ -90,6 +95,7 @@ impl SnapshotMessage {
             SnapshotBody::Piece { .. } => 3,
             SnapshotBody::Gone => 4,
             SnapshotBody::Installed { .. } => 5,
+            SnapshotBody::Want { .. } => 6,
         };
         out.put_u32(kind);
         out.put_u32(self.shard.0);
@@ -121,7 +127,7 @@ impl SnapshotMessage {
                 out.put(bytes);
             }
             SnapshotBody::Gone => {}
-            SnapshotBody::Installed { index } => out.put_u64(*index),
+            SnapshotBody::Installed { index } | SnapshotBody::Want { index } => out.put_u64(*index),
         }
     }
 
@@ -150,6 +156,7 @@ impl SnapshotMessage {
             }
             4 => SnapshotBody::Gone,
             5 => SnapshotBody::Installed { index: r.u64()? },
+            6 => SnapshotBody::Want { index: r.u64()? },
             got => return Err(WireError::Value { what: "snapshot message", got: u64::from(got) }),
         };
         r.finish()?;

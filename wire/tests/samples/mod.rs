@@ -339,6 +339,7 @@ fn snapshot() -> Vec<Sample> {
         ("piece", bytes::PIECE, SnapshotBody::Piece { table, offset: 131_072, bytes: piece }),
         ("gone", bytes::GONE, SnapshotBody::Gone),
         ("installed", bytes::INSTALLED, SnapshotBody::Installed { index: 99 }),
+        ("want", bytes::WANT, SnapshotBody::Want { index: 99 }),
     ];
     let sample = |(name, golden, body)| {
         let message = SnapshotMessage { shard: SHARD, generation: GENERATION, snapshot: 0x55, body };

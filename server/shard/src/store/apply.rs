@@ -9,8 +9,18 @@ use ringkv_wire::msg::client::WriteResult;
 use ringkv_wire::status::Status;
 
 impl<H: Host> Store<H> {
+    /// Takes a committed entry: applies it, or leaves it to the redo while the tree is being repaired.
     pub(super) fn apply(&mut self, slot: usize, committed: Committed) {
         let Committed { entry, token } = committed;
+        let replica = &mut self.replicas[slot];
+        assert_eq!(entry.index, replica.handed + 1, "entries are handed out in order");
+        replica.handed = entry.index;
+        if !replica.repair.held {
+            self.apply_entry(slot, &entry, token);
+        }
+    }
+
+    pub(super) fn apply_entry(&mut self, slot: usize, entry: &Entry, token: u64) {
         let replica = &mut self.replicas[slot];
         assert_eq!(entry.index, replica.applied + 1, "entries are applied in order");
         assert!(entry.log_time_ms >= replica.log_time_ms, "log time goes back");
@@ -18,12 +28,14 @@ impl<H: Host> Store<H> {
         replica.applied_term = entry.term;
         replica.log_time_ms = entry.log_time_ms;
         replica.sessions.advance(entry.log_time_ms);
+        let redone = entry.index <= replica.shown;
+        replica.shown = replica.shown.max(entry.index);
         let results = match entry.kind {
-            EntryKind::Operations => self.apply_operations(slot, &entry),
+            EntryKind::Operations => self.apply_operations(slot, entry),
             EntryKind::Empty | EntryKind::Configuration | EntryKind::Tick => Vec::new(),
         };
-        if let Some(witness) = &self.witness {
-            witness.applied(&entry, &results);
+        if let Some(witness) = self.witness.as_ref().filter(|_| !redone) {
+            witness.applied(entry, &results);
         }
         if token == 0 {
             return;

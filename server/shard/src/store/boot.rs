@@ -7,7 +7,6 @@ use crate::counters::StoreCounters;
 use crate::host::Host;
 use crate::replica::{OWN_KEYSPACE, Replica, SESSIONS_KEY, sessions_piece_key};
 use bytes::Bytes;
-use ringkv_core::effects::Effects;
 use ringkv_core::raft::{Raft, Restored};
 use ringkv_core::sessions::Sessions;
 use ringkv_storage::disk::Disk;
@@ -166,7 +165,7 @@ impl Begin<'_> {
             records.push(Record::ShardState(state.clone()));
         }
         log.note_flushed(self.info.id, at.index);
-        let sessions = load_sessions(&tree, self.session_bytes).await?;
+        let (sessions, unknown) = sessions_or_why(&tree, self.session_bytes).await?;
         let config = Configuration::decode(state.config.clone())
             .map_err(|e| damaged(state.shard, "a configuration", e.to_string()))?;
         let restored = Restored {
@@ -182,31 +181,21 @@ impl Begin<'_> {
             log_time_ms: at.log_time_ms,
             entries,
         };
-        Ok(Replica {
-            shard: self.info.id,
-            generation: self.info.generation,
-            preferred: self.info.replicas.first().copied().unwrap_or(self.me),
-            raft: Raft::new(restored, now, random),
-            tree,
-            sessions,
-            applied: at.index,
-            applied_term: at.term,
-            log_time_ms: at.log_time_ms,
-            effects: Effects::default(),
-            dirty: false,
-            writes: BTreeMap::new(),
-            writes_ops: 0,
-            reads_new: [Vec::new(), Vec::new()],
-            reads_asked: BTreeMap::new(),
-            reads_granted: Vec::new(),
-            flushing: false,
-            flush_from_ns: 0,
-            merge_from_ns: 0,
-            merging: false,
-            installing: false,
-            transferred_ns: 0,
-            ticked_ns: 0,
-        })
+        let preferred = self.info.replicas.first().copied().unwrap_or(self.me);
+        let raft = Raft::new(restored, now, random);
+        Ok(Replica::new(self.info.id, self.info.generation, preferred, raft, (tree, &at), (sessions, unknown)))
+    }
+}
+
+/// Without its session table a replica votes and appends, and applies nothing: its peers have the table.
+async fn sessions_or_why<D: Disk>(
+    tree: &Tree<D>,
+    budget: usize,
+) -> Result<(Sessions, Option<StorageError>), StorageError> {
+    match load_sessions(tree, budget).await {
+        Ok(sessions) => Ok((sessions, None)),
+        Err(error) if error.is_damage() => Ok((Sessions::new(budget), Some(error))),
+        Err(error) => Err(error),
     }
 }
 

@@ -103,15 +103,15 @@ impl<H: Host> Store<H> {
         self.replicas.iter().filter(|r| r.flushing).count() < FLUSHES_MAX
     }
 
-    fn flushable(&self, now: Now, slot: usize) -> bool {
+    pub(super) fn flushable(&self, now: Now, slot: usize) -> bool {
         let replica = &self.replicas[slot];
         let news = replica.tree.flushed().is_none_or(|at| at.index < replica.applied);
-        !replica.flushing && !replica.installing && news && now.boot_ns >= replica.flush_from_ns
+        !replica.flushing && !replica.installing && !replica.repair.held && news && now.boot_ns >= replica.flush_from_ns
     }
 
     /// Freezes the memtable now and writes it once the log holds durably what is in it: a tree ahead of its log would look
     /// like an installed snapshot.
-    fn flush(&mut self, slot: usize) {
+    pub(super) fn flush(&mut self, slot: usize) {
         let replica = &mut self.replicas[slot];
         replica.flushing = true;
         let (shard, at) = (replica.shard, replica.flush_point());
@@ -131,10 +131,8 @@ impl<H: Host> Store<H> {
         match result {
             Ok(()) => {
                 self.counters.flushes += 1;
-                self.log.note_flushed(shard, index);
-                if let Some(witness) = &self.witness {
-                    witness.flushed(shard, index);
-                }
+                tracing::debug!(store = %self.config.id, %shard, index, "flushed");
+                self.note_flushed(slot);
                 self.log_changed();
                 self.start_merges(now);
             }
@@ -149,7 +147,10 @@ impl<H: Host> Store<H> {
         if self.replicas.iter().any(|r| r.merging) || self.disk_full {
             return;
         }
-        let wants = |r: &&mut Replica<_>| !r.installing && now.boot_ns >= r.merge_from_ns && r.tree.wants_merge();
+        // A damaged tree is replaced, not merged; alone it merges what it can read.
+        let sound = |r: &Replica<_>| !r.repair.held && (!r.repair.is_damaged() || r.raft.config().1.voters.len() < 2);
+        let wants =
+            |r: &&mut Replica<_>| !r.installing && sound(r) && now.boot_ns >= r.merge_from_ns && r.tree.wants_merge();
         let Some(replica) = self.replicas.iter_mut().find(wants) else { return };
         replica.merging = true;
         let shard = replica.shard;
@@ -169,6 +170,7 @@ impl<H: Host> Store<H> {
             Err(error) => {
                 self.replicas[slot].merge_from_ns = now.boot_ns + MERGE_RETRY_NS;
                 tracing::error!(store = %self.config.id, %shard, %error, "merge failed");
+                self.look_for_damage(now, slot);
             }
         }
         self.start_merges(now);
@@ -195,7 +197,9 @@ impl<H: Host> Store<H> {
             let replica = &self.replicas[slot];
             let preferred = replica.preferred;
             let rested = now.boot_ns.saturating_sub(replica.transferred_ns) > TRANSFER_PAUSE_NS;
-            if preferred == me || replica.raft.role() != Role::Leader || !rested || !self.links.is_up(preferred) {
+            let sick = self.ships.sick.contains_key(&(replica.shard, preferred));
+            if preferred == me || replica.raft.role() != Role::Leader || !rested || sick || !self.links.is_up(preferred)
+            {
                 continue;
             }
             let status = replica.raft.status();

@@ -255,8 +255,9 @@ impl<H: Host> Store<H> {
         for message in messages {
             let Some(slot) = self.slot(message.shard) else { continue };
             let brings = brings_entries(&message.body);
-            if self.disk_full && message.body == PeerBody::TimeoutNow {
-                continue; // It could not append a leader's first entry.
+            let unfit = self.disk_full || (self.replicas[slot].repair.is_damaged() && self.has_peers(slot));
+            if unfit && message.body == PeerBody::TimeoutNow {
+                continue; // It could not append a leader's first entry, or not answer reads.
             }
             if brings && (full || self.log_behind()) {
                 continue; // The leader sends it again.

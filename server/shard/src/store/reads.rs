@@ -75,6 +75,14 @@ impl<H: Host> Store<H> {
         if replica.reads_granted.is_empty() || replica.installing {
             return;
         }
+        if let Some(status) = self.withheld(slot) {
+            let waiting = std::mem::take(&mut self.replicas[slot].reads_granted);
+            for read in waiting.into_iter().flat_map(|(_, reads)| reads) {
+                self.refuse_with(read.asker, self.header(Some(slot), status));
+            }
+            return;
+        }
+        let replica = &mut self.replicas[slot];
         let applied = replica.applied;
         let waiting = std::mem::take(&mut replica.reads_granted);
         for (index, reads) in waiting {
@@ -142,7 +150,7 @@ impl<H: Host> Store<H> {
         self.disk_reads += 1;
         let tree = self.replicas[slot].tree.clone();
         let mailbox = self.mailbox.clone();
-        let id = self.config.id;
+        let (id, peers) = (self.config.id, self.has_peers(slot));
         let gets: Vec<_> = keys.iter().map(|(keyspace, key)| tree.get(*keyspace, key)).collect();
         self.host.spawn(async move {
             let mut body = Vec::with_capacity(STATUS_HEADER_BYTES + 128 * keys.len());
@@ -152,6 +160,11 @@ impl<H: Host> Store<H> {
                 let result = match get.await {
                     Ok(Some(found)) => ReadResult::Found { value: found.value, version: found.version },
                     Ok(None) => ReadResult::Absent,
+                    // Somebody else will lead soon, or this tree be repaired: the damage is told once.
+                    Err(error) if peers && error.is_damage() => {
+                        unreadable += 1;
+                        ReadResult::AskAgain
+                    }
                     Err(error) => {
                         tracing::error!(store = %id, shard = %header.shard, %error, "a read failed");
                         unreadable += 1;

@@ -1,5 +1,6 @@
 //! Snapshots: a leader pins its tables, a follower that the log no longer reaches pulls and installs them (Raft §7).
 
+use super::repair::{Repair, Sick};
 use super::{DiskOf, Done, Store, boot};
 use crate::host::{ConnId, Host};
 use bytes::Bytes;
@@ -34,15 +35,15 @@ struct Outgoing<D: Disk> {
     active_ns: u64,
 }
 
-struct Incoming<D: Disk> {
-    from: StoreId,
-    snapshot: u64,
-    at: Flushed,
-    tables: Vec<OfferedTable>,
+pub(super) struct Incoming<D: Disk> {
+    pub(super) from: StoreId,
+    pub(super) snapshot: u64,
+    pub(super) at: Flushed,
+    pub(super) tables: Vec<OfferedTable>,
     /// Table and offset wanted next.
     table: usize,
     offset: u64,
-    receiver: Rc<Receiver<D>>,
+    pub(super) receiver: Rc<Receiver<D>>,
     asked_ns: u64,
     tries: u32,
     /// A piece is being written.
@@ -52,12 +53,14 @@ struct Incoming<D: Disk> {
 /// Snapshots on their way out and in.
 pub(super) struct Ships<D: Disk> {
     outgoing: BTreeMap<u64, Outgoing<D>>,
-    incoming: BTreeMap<ShardId, Incoming<D>>,
+    pub(super) incoming: BTreeMap<ShardId, Incoming<D>>,
+    /// Peers' replicas that wait for a repair.
+    pub(super) sick: Sick,
 }
 
 impl<D: Disk> Default for Ships<D> {
     fn default() -> Ships<D> {
-        Ships { outgoing: BTreeMap::new(), incoming: BTreeMap::new() }
+        Ships { outgoing: BTreeMap::new(), incoming: BTreeMap::new(), sick: Sick::new() }
     }
 }
 
@@ -75,10 +78,11 @@ pub(super) enum ShipDone {
     Read { to: StoreId, message: SnapshotMessage, result: Result<Bytes, StorageError> },
     Written { shard: ShardId, snapshot: u64, result: Result<(), StorageError> },
     Installed { shard: ShardId, at: Flushed, from: StoreId, snapshot: u64, result: Result<Sessions, StorageError> },
+    Replaced { shard: ShardId, at: Flushed, source: (StoreId, u64), new: bool, result: Result<Sessions, StorageError> },
 }
 
 impl<H: Host> Store<H> {
-    fn send_ship(&mut self, to: StoreId, message: &SnapshotMessage) -> bool {
+    pub(super) fn send_ship(&mut self, to: StoreId, message: &SnapshotMessage) -> bool {
         let mut body = Vec::new();
         message.encode(&mut body);
         self.links.send_bulk(to, Kind::Snapshot, &body)
@@ -87,6 +91,7 @@ impl<H: Host> Store<H> {
     /// Pins the tree's tables for a follower. Everything that the log lacks is in them: it was reclaimed only up to their
     /// flushed index.
     pub(super) fn offer_snapshot(&mut self, now: Now, slot: usize, to: StoreId) {
+        self.look_for_damage(now, slot);
         let replica = &self.replicas[slot];
         let (shard, generation) = (replica.shard, replica.generation);
         let running = |o: &Outgoing<DiskOf<H>>| (o.shard, o.to) == (shard, to) && o.fetched;
@@ -96,7 +101,8 @@ impl<H: Host> Store<H> {
         let tables = replica.tree.tables();
         let at = tables.at();
         let config = Configuration::decode(at.config.clone());
-        let (Ok(config), true) = (config, at.index >= replica.raft.floor().0 && at.index > 0) else {
+        let sound = !replica.repair.is_damaged() && at.index >= replica.raft.floor().0 && at.index > 0;
+        let (Ok(config), true) = (config, sound) else {
             tracing::error!(%shard, index = at.index, "no tables to offer");
             return self.step(slot, now, Input::SnapshotDone { to, index: 0 });
         };
@@ -142,7 +148,9 @@ impl<H: Host> Store<H> {
                 let (table, offset, bytes) = (*table, *offset, bytes.clone());
                 self.piece(message.shard, message.snapshot, table, offset, bytes);
             }
+            SnapshotBody::Want { index } => self.tables_wanted(now, slot, from, &message, *index),
             SnapshotBody::Gone => {
+                self.nothing_there(now, slot, message.snapshot);
                 if self.ships.incoming.get(&message.shard).is_some_and(|i| i.snapshot == message.snapshot) {
                     self.give_up(message.shard);
                 }
@@ -163,10 +171,12 @@ impl<H: Host> Store<H> {
             return;
         };
         let replica = &self.replicas[slot];
-        if replica.installing {
+        if replica.installing || replica.repair.working {
             return;
         }
-        if !replica.raft.needs_snapshot(index, index_term) {
+        let wanted = replica.raft.needs_snapshot(index, index_term) || self.repairs(slot, index, index_term);
+        let replica = &self.replicas[slot];
+        if !wanted {
             // The log holds the snapshot's last entry, though it may not be applied yet: go on behind it.
             let body = SnapshotBody::Installed { index: replica.applied.max(index) };
             self.send_ship(from, &SnapshotMessage { shard, generation, snapshot, body });
@@ -263,12 +273,21 @@ impl<H: Host> Store<H> {
     /// All is here: replaces the tree. The group's steps wait meanwhile.
     fn install(&mut self, slot: usize, shard: ShardId) {
         let replica = &mut self.replicas[slot];
-        if replica.flushing || replica.merging || replica.installing {
+        if replica.flushing || replica.merging || replica.installing || replica.repair.working {
             return;
         }
         let Some(incoming) = self.ships.incoming.remove(&shard) else { return };
+        let (index, term) = (incoming.at.index, incoming.at.term);
+        let needed = replica.raft.needs_snapshot(index, term);
+        if !needed && self.repairs(slot, index, term) {
+            if let Some(waits) = self.replace_tree(slot, incoming) {
+                self.ships.incoming.insert(shard, waits);
+            }
+            return;
+        }
         // The log may have caught up meanwhile: what follows may be acknowledged, and installing would void it.
-        if !replica.raft.needs_snapshot(incoming.at.index, incoming.at.term) {
+        let replica = &mut self.replicas[slot];
+        if !needed {
             let index = replica.applied.max(incoming.at.index);
             let (generation, body) = (replica.generation, SnapshotBody::Installed { index });
             let snapshot = incoming.snapshot;
@@ -299,6 +318,9 @@ impl<H: Host> Store<H> {
                     Ok(bytes) => SnapshotBody::Piece { table, offset, bytes },
                     Err(error) => {
                         tracing::error!(shard = %message.shard, %error, "a pinned table cannot be read");
+                        if let Some(slot) = self.slot(message.shard) {
+                            self.look_for_damage(now, slot);
+                        }
                         SnapshotBody::Gone
                     }
                 };
@@ -316,6 +338,11 @@ impl<H: Host> Store<H> {
                     return;
                 }
                 self.fetch_next(now, shard);
+            }
+            ShipDone::Replaced { shard, at, source, new, result } => {
+                if let Some(slot) = self.slot(shard) {
+                    self.replaced(slot, &at, source, new, result);
+                }
             }
             ShipDone::Installed { shard, at, from, snapshot, result } => {
                 self.installed(now, shard, at, from, snapshot, result);
@@ -350,7 +377,10 @@ impl<H: Host> Store<H> {
         let Ok(config) = Configuration::decode(at.config.clone()) else { return };
         let (term, vote) = replica.raft.hard_state();
         replica.sessions = sessions;
-        replica.applied = at.index;
+        (replica.applied, replica.handed, replica.noted) = (at.index, at.index, at.index);
+        replica.shown = replica.shown.max(at.index);
+        self.counters.rot_repaired += u64::from(replica.repair.is_damaged());
+        replica.repair = Repair::default();
         replica.applied_term = at.term;
         replica.log_time_ms = at.log_time_ms;
         let generation = replica.generation;

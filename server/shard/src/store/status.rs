@@ -19,6 +19,9 @@ struct ShardJson {
     applied: u64,
     last: u64,
     floor: u64,
+    /// What is wrong with its tree.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    damage: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -44,7 +47,7 @@ impl<H: Host> Store<H> {
             term: r.raft.term(),
             leader: r.raft.leader(),
             commit: r.raft.commit(),
-            applied: r.applied,
+            applied: r.shown,
             last_index: r.raft.last_index(),
             log_time_ms: r.log_time_ms,
             session_bytes: r.sessions.bytes(),
@@ -75,6 +78,7 @@ impl<H: Host> Store<H> {
             applied: r.applied,
             last: r.raft.last_index(),
             floor: r.raft.floor().0,
+            damage: r.repair.damage.as_ref().map(|e| e.to_string()),
         });
         let json = StoreJson {
             store: self.config.id.to_string(),

@@ -61,6 +61,9 @@ impl<H: Host> Store<H> {
         if replica.raft.role() != Role::Leader {
             return Err((Some(slot), Status::NotLeader));
         }
+        if let Some(status) = self.withheld(slot) {
+            return Err((Some(slot), status));
+        }
         Ok(slot)
     }
 
