@@ -9,6 +9,7 @@ pub mod properties;
 mod proved;
 pub mod reader;
 pub mod scan;
+pub mod scrub;
 pub mod verify;
 pub mod writer;
 

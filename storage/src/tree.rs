@@ -2,12 +2,14 @@
 
 mod flush;
 mod merge;
+mod scrub;
 pub mod snapshot;
 mod version;
 
 pub use crate::iter::TreeIter;
 pub use crate::manifest::Flushed;
 pub use crate::sst::Value;
+pub use scrub::ScrubPlace;
 pub use snapshot::{Receiver, TableSet};
 
 use crate::compaction::choose::choose;

@@ -51,6 +51,8 @@ pub struct Budgets {
     pub log_keep_bytes: u64,
     /// One shard's session table.
     pub session_bytes: usize,
+    /// Tables are read and checked at this rate, bytes per second; 0: not at all.
+    pub scrub_bytes_per_s: u64,
     /// Unanswered requests of one connection.
     pub inflight_requests: usize,
 }
@@ -63,6 +65,7 @@ impl Default for Budgets {
             segment_bytes: 32 << 20,
             log_keep_bytes: 64 << 20,
             session_bytes: 8 << 20,
+            scrub_bytes_per_s: 4 << 20,
             inflight_requests: 4096,
         }
     }

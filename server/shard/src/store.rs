@@ -12,6 +12,7 @@ mod jobs;
 mod links;
 mod reads;
 pub(crate) mod repair;
+mod scrub;
 mod ship;
 mod status;
 mod writes;
@@ -62,6 +63,7 @@ enum Done {
     PeerKnown { conn: crate::host::ConnId, store: StoreId, result: Result<(), StorageError> },
     Admitted { result: Result<(), StorageError> },
     Ship(ship::ShipDone),
+    Scrubbed { next: Option<ringkv_storage::tree::ScrubPlace>, bytes: u64 },
     Redo { shard: ShardId, result: Result<Vec<ringkv_wire::entry::Entry>, StorageError> },
 }
 
@@ -110,6 +112,7 @@ struct Store<H: Host> {
     admitting: bool,
     commits: commit::Commits,
     ships: ship::Ships<DiskOf<H>>,
+    scrub: scrub::Scrub,
     map_bytes: Bytes,
     next_token: u64,
     disk_reads: usize,
@@ -257,6 +260,7 @@ impl<H: Host> Store<H> {
                 Done::PeerKnown { conn, store, result } => self.peer_known(conn, store, result),
                 Done::Admitted { result } => self.admission_recorded(now, result),
                 Done::Ship(done) => self.ship_done(now, done),
+                Done::Scrubbed { next, bytes } => self.scrubbed(now, next, bytes),
                 Done::Redo { shard, result } => {
                     if let Some(slot) = self.slot(shard) {
                         self.redo(slot, result);
@@ -312,6 +316,7 @@ impl<H: Host> Store<H> {
             if now.boot_ns >= self.next_balance_ns {
                 self.next_balance_ns = now.boot_ns + BALANCE_NS;
                 self.set_delay(self.delay_ns / 2);
+                self.scrub_tick(now);
                 self.repair_tick(now);
                 self.balance(now);
                 self.propose_ticks(now);

@@ -24,7 +24,12 @@ pub struct TableScan<D: Disk> {
 impl<D: Disk> TableScan<D> {
     /// A scan from the first record on.
     pub fn new(table: Rc<Table<D>>) -> TableScan<D> {
-        TableScan { table, next_block: 0, ahead: (0, Bytes::new()), block: None }
+        TableScan::starting_at(table, 0)
+    }
+
+    /// A scan from a block on.
+    pub fn starting_at(table: Rc<Table<D>>, next_block: usize) -> TableScan<D> {
+        TableScan { table, next_block, ahead: (0, Bytes::new()), block: None }
     }
 
     /// The table scanned.

@@ -72,6 +72,7 @@ pub(super) async fn open<H: Host>(host: H, config: StoreConfig, control: Control
         commits: commit::Commits::new(),
         conns: conns::Conns::default(),
         ships: ship::Ships::default(),
+        scrub: Default::default(),
         map_bytes: Bytes::from(map_bytes),
         host,
         config,

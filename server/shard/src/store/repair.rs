@@ -217,6 +217,9 @@ impl<H: Host> Store<H> {
     /// tree has caught up. `None`: done; else it must wait.
     pub(super) fn replace_tree(&mut self, slot: usize, incoming: Incoming<DiskOf<H>>) -> Option<Incoming<DiskOf<H>>> {
         let replica = &mut self.replicas[slot];
+        if self.failed.is_some() {
+            return None; // What the tables reflect may never be durable in the log.
+        }
         let redoes = replica.repair.held && !replica.repair.unknown;
         if replica.raft.role() == Role::Leader || replica.handed < incoming.at.index || redoes {
             return Some(incoming);
@@ -254,6 +257,9 @@ impl<H: Host> Store<H> {
         let replica = &mut self.replicas[slot];
         let (shard, generation) = (replica.shard, replica.generation);
         replica.repair.working = false;
+        if self.failed.is_some() {
+            return; // Nothing is acknowledged any more; a restart redoes what is missing.
+        }
         match result {
             Ok(sessions) => {
                 replica.sessions = sessions;
@@ -311,6 +317,9 @@ impl<H: Host> Store<H> {
         let replica = &mut self.replicas[slot];
         replica.repair.working = false;
         let (shard, next) = (replica.shard, replica.applied + 1);
+        if self.failed.is_some() {
+            return;
+        }
         let lost = || StorageError::Damaged {
             path: format!("shard {shard}"),
             offset: 0,

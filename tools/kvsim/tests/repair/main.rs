@@ -37,6 +37,23 @@ fn rotten_blocks_of_a_follower_are_found_by_its_merge() {
 }
 
 #[test]
+fn rot_that_nobody_reads_is_found_by_scrubbing() {
+    let scene = Scene::scrubbing(10, 3, 64 << 10);
+    scene.fill_tables(3);
+    // In a block of one node, in the footer of another.
+    for n in 0..2 {
+        let path = scene.tables(n).remove(n);
+        let bytes = scene.disk(n).peek(&path).expect("there").len() as u64;
+        assert!(scene.disk(n).flip_bit(&path, [100, bytes - 50][n], 0));
+    }
+    let sound = || (0..2).all(|n| scene.damage(n).is_none());
+    assert!(!sound());
+    let found = (0..60).any(|_| scene.until(2_000, || false) || sound());
+    assert!(found, "two walks over so little data took more than two minutes");
+    scene.judge();
+}
+
+#[test]
 fn a_table_that_does_not_open_is_repaired_also_the_one_with_the_session_table() {
     for (seed, newest) in [(3, false), (4, true)] {
         let scene = Scene::new(seed, 3);

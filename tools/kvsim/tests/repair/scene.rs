@@ -31,8 +31,13 @@ pub struct Scene {
 }
 
 impl Scene {
-    /// Started, with a leader that took a write.
+    /// Started, with a leader that took a write. Nothing looks for rot by itself.
     pub fn new(seed: u64, nodes: usize) -> Scene {
+        Scene::scrubbing(seed, nodes, 0)
+    }
+
+    /// The same; stores read their tables at a rate.
+    pub fn scrubbing(seed: u64, nodes: usize, scrub_bytes_per_s: u64) -> Scene {
         let options = Options { nodes: Some(nodes), shards: Some(1), calm: true, ..Options::default() };
         let mut plan = Plan::new(seed, &options);
         plan.stores = 1;
@@ -42,6 +47,7 @@ impl Scene {
             cache_bytes: 16 << 10,
             segment_bytes: 2 << 20,
             log_keep_bytes: 0,
+            scrub_bytes_per_s,
             ..Budgets::default()
         };
         let exec = Executor::new(seed);
