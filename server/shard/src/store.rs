@@ -11,6 +11,7 @@ mod conns;
 mod jobs;
 mod links;
 mod reads;
+mod redo;
 pub(crate) mod repair;
 mod scrub;
 mod ship;

@@ -34,7 +34,12 @@ impl<D: Disk> Version<D> {
         let mut tables = Vec::with_capacity(record.tables.len());
         let mut closed = None;
         for (number, place) in record.tables.iter().enumerate() {
-            match engine.open_table(*place).await {
+            let opened = match engine.open_table(*place).await {
+                // As a block, it is believed to be damaged when it is so twice.
+                Err(error) if error.is_damage() => engine.open_table(*place).await,
+                opened => opened,
+            };
+            match opened {
                 Ok(table) => tables.push(table),
                 Err(error) if error.is_damage() => {
                     closed = Some(Rc::new(Closed { error, places: record.tables[number..].to_vec() }));

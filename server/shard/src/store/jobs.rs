@@ -99,7 +99,7 @@ impl<H: Host> Store<H> {
         }
     }
 
-    fn may_flush(&self) -> bool {
+    pub(super) fn may_flush(&self) -> bool {
         self.replicas.iter().filter(|r| r.flushing).count() < FLUSHES_MAX
     }
 
