@@ -65,10 +65,14 @@ impl Scene {
     pub fn until(&self, ms: u64, done: impl Fn() -> bool) -> bool {
         let exec = &self.cluster.exec;
         let until_ns = exec.now_ns() + ms * MS;
+        let mut glance_ns = 0;
         loop {
             exec.drain();
             self.cluster.net.flush();
-            self.cluster.look();
+            if exec.now_ns() >= glance_ns {
+                glance_ns = exec.now_ns() + 100 * MS;
+                self.cluster.glance();
+            }
             if self.cluster.watch.is_wrong() {
                 panic!("{:?}", self.cluster.watch.take_wrong());
             }
