@@ -46,11 +46,7 @@ pub(super) async fn open<H: Host>(host: H, config: StoreConfig, control: Control
         counters.redone += replica.raft.last_index() - replica.applied;
         replicas.push(replica);
     }
-    if let Some(shard) = found.keys().next() {
-        let what =
-            format!("its log holds shard {shard}, which the map does not place here: were the settings changed?");
-        return Err(StoreError::Config { store: config.id, what });
-    }
+    check_placed(&config, found.keys().next())?;
     if !records.is_empty() {
         log.commit(records).await.map_err(failed)?;
     }
@@ -99,6 +95,13 @@ pub(super) async fn open<H: Host>(host: H, config: StoreConfig, control: Control
         wanted_turn_ns: now.boot_ns,
         delay_ns: 0,
     })
+}
+
+/// No shard may be left over that the map does not place here.
+fn check_placed(config: &StoreConfig, left: Option<&ShardId>) -> Result<(), StoreError> {
+    let Some(shard) = left else { return Ok(()) };
+    let what = format!("its log holds shard {shard}, which the map does not place here: were the settings changed?");
+    Err(StoreError::Config { store: config.id, what })
 }
 
 fn log_options(config: &StoreConfig) -> LogOptions {
