@@ -133,7 +133,6 @@ impl<H: Host> Store<H> {
                 self.counters.flushes += 1;
                 tracing::debug!(store = %self.config.id, %shard, index, "flushed");
                 self.note_flushed(slot);
-                self.log_changed();
                 self.start_merges(now);
             }
             Err(error) => {

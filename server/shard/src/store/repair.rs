@@ -114,6 +114,7 @@ impl<H: Host> Store<H> {
             if let Some(witness) = &self.witness {
                 witness.flushed(replica.shard, flushed);
             }
+            self.log_changed();
         }
     }
 
