@@ -90,6 +90,7 @@ judge_history() {
     unserved=$(jq '.phases[-1].errors | .not_applied + .applied + .unknown + .unanswered' "$dir/bench.json")
     [ "$unserved" = 0 ] || note "finding: $unserved keys are not served after everything healed"
     [ "$(jq '[.phases[].errors.wrong] | add' "$dir/bench.json")" = 0 ] || note "finding: values of other keys were read"
+    [ "$(jq '.history.acknowledged' "$dir/bench.json")" -ge 200 ] || note "finding: too few answers to judge by"
     timeout 120 "$bin/lincheck" "$dir/history.jsonl" >"$dir/verdict.txt" 2>&1 || verdict=$?
     case $verdict in
         0) ;;
