@@ -1,6 +1,7 @@
 //! What a store is told at its start, and how it is told to stop and asked how it is.
 
 use crate::counters::Named;
+use crate::digest::{Digester, Digesting};
 use crate::witness::Witness;
 use ringkv_core::raft::Role;
 use ringkv_storage::error::StorageError;
@@ -119,6 +120,23 @@ pub struct ShardView {
     pub raft_bytes: usize,
 }
 
+/// What waits in a store: each is bounded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Queues {
+    /// Requests that the busiest connection waits for.
+    pub unanswered: usize,
+    /// Bytes of answers that the slowest connection has not taken.
+    pub unread_bytes: usize,
+    /// Reads that wait for the disk.
+    pub disk_reads: usize,
+    /// Commits on their way to the log.
+    pub commits: usize,
+    /// Snapshots on their way out and in.
+    pub snapshots: usize,
+    /// Bytes of all segment files of the log.
+    pub log_bytes: u64,
+}
+
 /// A store as seen from outside.
 #[derive(Clone, Debug)]
 pub struct StoreView {
@@ -130,6 +148,8 @@ pub struct StoreView {
     pub failed: bool,
     /// Bytes of all memtables.
     pub memtable_bytes: usize,
+    /// What waits in it.
+    pub queues: Queues,
     /// Its shards, by id.
     pub shards: Vec<ShardView>,
 }
@@ -142,6 +162,7 @@ struct Shared {
     stop: Cell<bool>,
     wake: RefCell<Option<Rc<dyn Fn()>>>,
     look: RefCell<Option<Look>>,
+    digest: RefCell<Option<Digester>>,
     count: RefCell<Option<Rc<dyn Fn() -> Named>>>,
     counted: RefCell<Named>,
     witness: RefCell<Option<Rc<dyn Witness>>>,
@@ -170,6 +191,18 @@ impl Control {
     pub fn observe(&self) -> Option<StoreView> {
         let look = self.0.look.borrow().clone();
         look.map(|look| look())
+    }
+
+    /// Begins a digest of a shard between two turns, to be compared with those of its other replicas at the same index;
+    /// `None` when it is not here or not whole now. Reading goes on beside the store and holds it up no more than a reader.
+    pub fn digest(&self, shard: ShardId) -> Option<Digesting> {
+        let digest = self.0.digest.borrow().clone();
+        digest.and_then(|digest| digest(shard))
+    }
+
+    /// The store's side: how to begin a digest. Until [`Control::detach`].
+    pub fn attach_digest(&self, digest: Digester) {
+        *self.0.digest.borrow_mut() = Some(digest);
     }
 
     /// What the store has counted since it was opened; what it had counted when it ended; empty when it did not open.
@@ -214,6 +247,7 @@ impl Control {
         *self.0.count.borrow_mut() = None;
         *self.0.wake.borrow_mut() = None;
         *self.0.look.borrow_mut() = None;
+        *self.0.digest.borrow_mut() = None;
     }
 
     /// The store's side: who looks on.

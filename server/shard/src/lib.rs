@@ -6,6 +6,7 @@
 
 pub mod config;
 pub mod counters;
+pub mod digest;
 pub mod host;
 pub mod store;
 pub mod witness;

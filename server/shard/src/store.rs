@@ -150,6 +150,8 @@ pub async fn run<H: Host>(host: H, config: StoreConfig, control: Control) -> Res
     let counted = store.clone();
     control.attach_counters(Rc::new(move || counted.borrow().counted()));
     let waker = host.clone();
+    let digested = store.clone();
+    control.attach_digest(Rc::new(move |shard| digested.borrow().digest(shard)));
     control.attach(Rc::new(move || waker.wake()), look);
     loop {
         let until = store.borrow_mut().until_ns();

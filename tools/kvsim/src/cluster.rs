@@ -12,10 +12,11 @@ use crate::plan::Plan;
 use crate::watch::{Life, Watch};
 pub use disks::DiskPace;
 use ringkv_shard::config::{Control, StoreConfig, StoreError, StoreView};
+use ringkv_shard::digest::Digesting;
 use ringkv_shard::host::Host;
 use ringkv_storage::disk::fault::{Fault, FaultDisk};
 use ringkv_storage::error::StorageError;
-use ringkv_wire::ids::{ClusterId, Incarnation, KeyspaceId, NodeId, StoreId};
+use ringkv_wire::ids::{ClusterId, Incarnation, KeyspaceId, NodeId, ShardId, StoreId};
 use ringkv_wire::ring::hash::Routing;
 use ringkv_wire::ring::topology::{ClusterMap, KeyspaceInfo, NodeInfo, PoolInfo};
 use std::cell::{Cell, RefCell};
@@ -235,7 +236,7 @@ impl Cluster {
                 if view.failed && !self.disks_fail.get() && !self.damage_of(store.id).any {
                     self.watch.wrong(format!("{} failed though its disk did not", view.id));
                 }
-                self.watch.glanced(running.life, &view);
+                self.watch.glanced(running.life, &view, &self.plan.budgets);
                 self.events.looked(&view);
             }
         }
@@ -252,6 +253,7 @@ impl Cluster {
     pub fn damaged(&self, n: usize, tables: bool) {
         let tables = tables || self.nodes[n].damage.get().tables;
         self.nodes[n].damage.set(Damage { any: true, tables });
+        self.nodes[n].stores.iter().for_each(|store| self.watch.damaged(store.id));
     }
 
     /// What was silently done to the disk under a store.
@@ -268,6 +270,18 @@ impl Cluster {
         *node.disk.borrow_mut() = disk;
         tell_durable(node, &self.watch);
         self.damaged(n, true);
+    }
+
+    /// Begins a digest of every replica that is whole.
+    pub fn digests(&self) -> Vec<(StoreId, ShardId, Digesting)> {
+        let mut all = Vec::new();
+        for store in self.nodes.iter().filter(|node| node.is_up()).flat_map(|node| &node.stores) {
+            let running = store.now.borrow();
+            let Some(running) = running.as_ref() else { continue };
+            let shards = self.map.shards.iter().map(|shard| shard.id);
+            all.extend(shards.filter_map(|shard| Some((store.id, shard, running.control.digest(shard)?))));
+        }
+        all
     }
 
     /// Views of all stores that are open.

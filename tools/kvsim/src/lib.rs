@@ -5,6 +5,7 @@
 //! shard and term, one history of applied entries per shard; at the end the cluster must become live, every history
 //! linearizable, nothing acknowledged lost, all replicas equal.
 
+pub mod audit;
 pub mod client;
 pub mod clients;
 pub mod clock;

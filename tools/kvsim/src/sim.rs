@@ -1,5 +1,6 @@
 //! One run: a cluster under load and faults, then quiet, then judgement.
 
+use crate::audit::lost_writes;
 use crate::clients::Clients;
 use crate::cluster::{Cluster, Runner, shipped};
 use crate::exec::{Executor, Group};
@@ -25,6 +26,11 @@ const AGREE_NS: u64 = 20_000 * MS;
 
 /// How often all stores are looked at as a whole, ns.
 const GLANCE_NS: u64 = 1_000 * MS;
+
+/// How often all replicas' states are digested under load, s.
+const DIGEST_SECONDS: u64 = 10;
+/// How often it is looked whether the replicas have come to the same index, ns.
+const AGREE_LOOK_NS: u64 = 10 * MS;
 
 /// What became of a run.
 #[derive(Clone, Debug, Default)]
@@ -145,6 +151,10 @@ impl Run {
             if exec.now_ns() >= self.glance_ns.get() {
                 self.glance_ns.set(exec.now_ns() + GLANCE_NS);
                 self.cluster.glance();
+                let seconds = exec.now_ns() / GLANCE_NS;
+                if seconds % DIGEST_SECONDS == DIGEST_SECONDS - 1 {
+                    self.digest(false);
+                }
             }
             if exec.now_ns() >= self.tell_ns.get() {
                 self.tell_ns.set(exec.now_ns() + 1_000 * MS);
@@ -238,15 +248,48 @@ impl Run {
         probes
     }
 
-    /// All replicas come to the same applied index.
+    /// All replicas come to the same applied index, and there to the same state.
     fn agree(&self) {
-        let cluster = &self.cluster;
-        let late = cluster.exec.now_ns() + AGREE_NS;
-        let check = || self.disagreement().is_none();
-        if !self.until(late, check) && !cluster.watch.is_wrong() && !self.is_stopped() {
-            let what = self.disagreement().unwrap_or_default();
-            cluster.watch.wrong(format!("replicas do not come to the same state: {what}"));
+        let (exec, watch, next_ns) = (&self.cluster.exec, &self.cluster.watch, Cell::new(0));
+        let late = exec.now_ns() + AGREE_NS;
+        let agreed = || {
+            let due = exec.now_ns() >= next_ns.get();
+            if due {
+                next_ns.set(exec.now_ns() + AGREE_LOOK_NS);
+            }
+            due && self.disagreement().is_none()
+        };
+        if !self.until(late, agreed) {
+            if !watch.is_wrong() && !self.is_stopped() {
+                let what = self.disagreement().unwrap_or_default();
+                watch.wrong(format!("replicas do not come to the same state: {what}"));
+            }
+            return;
         }
+        let left = self.digest(true);
+        if !self.until(late, || left.get() == 0) && !watch.is_wrong() && !self.is_stopped() {
+            watch.wrong("the replicas' states cannot be read to their ends".to_owned());
+        }
+    }
+
+    /// Begins to digest all replicas; gives how many are left. `quiet`: nothing fails now, so none may.
+    fn digest(&self, quiet: bool) -> Rc<Cell<usize>> {
+        let digests = self.cluster.digests();
+        let left = Rc::new(Cell::new(digests.len()));
+        for (store, shard, digesting) in digests {
+            let (watch, left) = (self.cluster.watch.clone(), left.clone());
+            self.cluster.exec.spawn(self.world, async move {
+                match digesting.await {
+                    Ok(digest) => watch.digested(store, shard, digest),
+                    Err(error) if quiet && !watch.is_damaged(store) => {
+                        watch.wrong(format!("{store} {shard}: its state cannot be read: {error}"));
+                    }
+                    Err(_) => {}
+                }
+                left.set(left.get() - 1);
+            });
+        }
+        left
     }
 
     fn disagreement(&self) -> Option<String> {
@@ -278,6 +321,7 @@ impl Run {
         let history = self.history.take();
         let mut wrong = cluster.watch.take_wrong();
         if !self.is_stopped() {
+            wrong.extend(lost_writes(&history));
             wrong.extend(lincheck::check(&history).findings.iter().map(|finding| finding.to_string()));
         }
         let acknowledged = |ops: &mut dyn Iterator<Item = &Op>| {

@@ -4,10 +4,12 @@
 //! A check costs what changed: a step that changed nothing costs a comparison.
 
 mod applied;
+mod bounds;
 mod glance;
 mod group;
 mod look;
 mod platter;
+mod states;
 mod step;
 mod wire;
 
@@ -22,12 +24,14 @@ use group::Group;
 use look::Look;
 use platter::{Platter, Platters};
 use ringkv_core::raft::Raft;
-use ringkv_shard::config::{StoreConfig, StoreView};
+use ringkv_shard::config::{Budgets, StoreConfig, StoreView};
+use ringkv_shard::digest::Digest;
 use ringkv_shard::witness::Witness;
 use ringkv_wire::entry::Entry;
 use ringkv_wire::ids::{ShardId, StoreId};
 use ringkv_wire::msg::client::WriteResult;
 use ringkv_wire::msg::peer::PeerMessage;
+use states::States;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -42,6 +46,7 @@ struct State {
     /// The last index that each replica applied in its present life.
     reached: BTreeMap<(StoreId, ShardId), u64>,
     platters: Platters,
+    states: States,
     wrong: Vec<String>,
 }
 
@@ -127,9 +132,21 @@ impl Watch {
         self.all_wrong(found);
     }
 
+    /// Whether a store's disk was damaged in silence, or wiped.
+    pub fn is_damaged(&self, store: StoreId) -> bool {
+        self.state.borrow().platters.get(&store).is_some_and(|platter| platter.damaged)
+    }
+
+    /// A replica's whole state came to this.
+    pub fn digested(&self, store: StoreId, shard: ShardId, digest: Digest) {
+        let found = self.state.borrow_mut().states.came_to(store, shard, digest);
+        found.into_iter().for_each(|what| self.wrong(what));
+    }
+
     /// A store between two turns; now and then is enough.
-    pub fn glanced(&self, life: Life, view: &StoreView) {
-        let found = self.state.borrow_mut().glanced(life, view);
+    pub fn glanced(&self, life: Life, view: &StoreView, budgets: &Budgets) {
+        let mut found = self.state.borrow_mut().glanced(life, view);
+        found.extend(bounds::beyond(view, budgets));
         self.all_wrong(found);
     }
 }

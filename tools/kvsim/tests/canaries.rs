@@ -173,7 +173,14 @@ fn view(config: &StoreConfig, flaw: Flaw, term: u64) -> StoreView {
         session_bytes: 0,
         raft_bytes: 0,
     });
-    StoreView { id: config.id, admitted: true, failed: false, memtable_bytes: 0, shards: shards.collect() }
+    StoreView {
+        id: config.id,
+        admitted: true,
+        failed: false,
+        memtable_bytes: 0,
+        queues: Default::default(),
+        shards: shards.collect(),
+    }
 }
 
 fn toy(flaw: Flaw) -> Runner {

@@ -6,6 +6,7 @@ use crate::config::{Control, StoreConfig, StoreError};
 use crate::counters::StoreCounters;
 use crate::host::Host;
 use crate::replica::{OWN_KEYSPACE, Replica, SESSIONS_KEY, sessions_piece_key};
+use crate::witness::Witness;
 use bytes::Bytes;
 use ringkv_core::raft::{Raft, Restored};
 use ringkv_core::sessions::Sessions;
@@ -51,14 +52,10 @@ pub(super) async fn open<H: Host>(host: H, config: StoreConfig, control: Control
         log.commit(records).await.map_err(failed)?;
     }
     let peers = peers_of(&config);
-    let mut map_bytes = Vec::new();
-    config.map.encode(&mut map_bytes);
     let mailbox = Mailbox { host: host.clone(), queue: Rc::new(RefCell::new(VecDeque::new())) };
     let now = host.now();
-    let witness = control.witness();
-    replicas.iter().for_each(|replica| witness.iter().for_each(|witness| witness.opened(&replica.raft)));
     Ok(Store {
-        witness,
+        witness: introduced(&control, &replicas),
         by_shard: replicas.iter().enumerate().map(|(slot, r): (usize, &Replica<DiskOf<H>>)| (r.shard, slot)).collect(),
         alarms: Alarms::new(replicas.iter().map(|r| r.raft.next_deadline_ns())),
         admitted: recovered.admitted || peers.is_empty(),
@@ -69,7 +66,7 @@ pub(super) async fn open<H: Host>(host: H, config: StoreConfig, control: Control
         conns: conns::Conns::default(),
         ships: ship::Ships::default(),
         scrub: Default::default(),
-        map_bytes: Bytes::from(map_bytes),
+        map_bytes: encoded_map(&config),
         host,
         config,
         control,
@@ -102,6 +99,19 @@ fn check_placed(config: &StoreConfig, left: Option<&ShardId>) -> Result<(), Stor
     let Some(shard) = left else { return Ok(()) };
     let what = format!("its log holds shard {shard}, which the map does not place here: were the settings changed?");
     Err(StoreError::Config { store: config.id, what })
+}
+
+fn encoded_map(config: &StoreConfig) -> Bytes {
+    let mut bytes = Vec::new();
+    config.map.encode(&mut bytes);
+    Bytes::from(bytes)
+}
+
+/// Who looks on, and has now seen what was opened.
+fn introduced<D: Disk>(control: &Control, replicas: &[Replica<D>]) -> Option<Rc<dyn Witness>> {
+    let witness = control.witness()?;
+    replicas.iter().for_each(|replica| witness.opened(&replica.raft));
+    Some(witness)
 }
 
 fn log_options(config: &StoreConfig) -> LogOptions {

@@ -38,6 +38,10 @@ impl Commits {
         Commits { waiting: VecDeque::new(), records: Vec::new(), turn: Waiting::default(), next: 1 }
     }
 
+    pub(super) fn in_flight(&self) -> usize {
+        self.waiting.len()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.waiting.is_empty() && self.records.is_empty()
     }

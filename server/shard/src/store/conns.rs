@@ -83,6 +83,12 @@ impl Conns {
         self.open.len()
     }
 
+    /// The most requests that a connection waits for, and the most bytes that one has not taken.
+    pub(super) fn fullest<H: Host>(&self, host: &H) -> (usize, usize) {
+        let each = self.open.iter().map(|(conn, open)| (open.inflight, host.backlog_bytes(*conn) + open.out.len()));
+        each.fold((0, 0), |most, each| (most.0.max(each.0), most.1.max(each.1)))
+    }
+
     fn forget(&mut self, conn: ConnId) {
         self.open.remove(&conn);
         self.unsent.retain(|&c| c != conn);

@@ -65,6 +65,10 @@ impl<D: Disk> Default for Ships<D> {
 }
 
 impl<D: Disk> Ships<D> {
+    pub(super) fn len(&self) -> usize {
+        self.outgoing.len() + self.incoming.len()
+    }
+
     pub(super) fn next_ns(&self) -> u64 {
         let out =
             self.outgoing.values().map(|o| if o.fetched { o.active_ns + IDLE_NS } else { o.offered_ns + REPEAT_NS });

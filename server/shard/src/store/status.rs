@@ -1,11 +1,13 @@
 //! How the store is, for people and for tests.
 
 use super::Store;
-use crate::config::{ShardView, StoreView};
+use crate::config::{Queues, ShardView, StoreView};
 use crate::counters::{self, Named};
+use crate::digest::{self, Digesting, Known};
 use crate::host::Host;
-use crate::replica::Asker;
+use crate::replica::{Asker, OWN_KEYSPACE};
 use ringkv_wire::frame::{self, Kind};
+use ringkv_wire::ids::ShardId;
 use ringkv_wire::status::Status;
 use serde::Serialize;
 
@@ -58,8 +60,32 @@ impl<H: Host> Store<H> {
             admitted: self.admitted,
             failed: self.failed.is_some(),
             memtable_bytes: self.engine.memtable_bytes(),
+            queues: self.queues(),
             shards: shards.collect(),
         }
+    }
+
+    fn queues(&self) -> Queues {
+        let (unanswered, unread_bytes) = self.conns.fullest(&self.host);
+        Queues {
+            unanswered,
+            unread_bytes,
+            disk_reads: self.disk_reads,
+            commits: self.commits.in_flight(),
+            snapshots: self.ships.len(),
+            log_bytes: self.log.stats().bytes,
+        }
+    }
+
+    /// Begins a digest of a shard as it is now.
+    pub(super) fn digest(&self, shard: ShardId) -> Option<Digesting> {
+        let replica = &self.replicas[self.slot(shard)?];
+        let known = Known {
+            index: replica.applied,
+            log_time_ms: replica.log_time_ms,
+            sessions: ringkv_wire::checksum(&replica.sessions.encode()),
+        };
+        (!replica.installing).then(|| digest::digest(&replica.tree, OWN_KEYSPACE, known))
     }
 
     /// All counters of the store, its log and its replicas.
