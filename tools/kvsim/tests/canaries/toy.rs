@@ -1,4 +1,4 @@
-//! A simulator that cannot fail proves nothing: stores that are wrong on purpose must be caught, and a right one must pass.
+//! Toy stores, wrong by themselves: what the checks say of a store that has no protocol at all.
 
 #![expect(clippy::unwrap_used, reason = "a toy may stop at what the shipped session must never send")]
 
