@@ -12,6 +12,10 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 
+/// How long a session waits before it asks elsewhere, ms. One that moves on while a leader that was cut off may still believe
+/// in its lease sees what that leader's readers must not miss.
+const ATTEMPTS_MS: [u64; 4] = [1_000, 1_000, 300, 150];
+
 #[derive(Default)]
 struct Links {
     conn: BTreeMap<ConnKey, ConnId>,
@@ -39,7 +43,9 @@ impl Client {
         let mut id = [0; 16];
         id[..8].copy_from_slice(&host.random().to_le_bytes());
         id[8..].copy_from_slice(&host.random().to_le_bytes());
-        let session = Session::new(SessionConfig::new(seeds, ClientId(id)), host.now(), host.random());
+        let mut config = SessionConfig::new(seeds, ClientId(id));
+        config.attempt_timeout_ms = ATTEMPTS_MS[(host.random() % ATTEMPTS_MS.len() as u64) as usize];
+        let session = Session::new(config, host.now(), host.random());
         let inner = Inner { host, session: RefCell::new(session), calls: RefCell::default() };
         let client = Client(Rc::new(inner));
         let driver = client.clone();

@@ -72,8 +72,7 @@ impl Flaw for CountsTheUnanswered {
         for message in messages {
             let PeerBody::Append { round, entries, .. } = &message.body else { continue };
             let Some(last) = entries.last() else { continue };
-            let body =
-                PeerBody::AppendReply { round: *round, accepted: true, index: last.index, term: 0, wall_ms };
+            let body = PeerBody::AppendReply { round: *round, accepted: true, index: last.index, term: 0, wall_ms };
             self.acknowledged.borrow_mut().push((to, PeerMessage { body, ..message.clone() }));
             self.life.host.wake();
         }
@@ -121,8 +120,7 @@ impl Flaw for SwapsNeighbours {
     }
 }
 
-/// Takes entries wherever they come: the question whether the logs match before them is answered by the question itself.
-#[derive(Default)]
+/// Hears each message of a peer twice. A right store bears it.
 pub struct HearsTwice;
 
 impl Flaw for HearsTwice {

@@ -34,6 +34,10 @@ pub trait Flaw {
     fn shipped(&self, _message: &mut SnapshotMessage) {}
     /// A client's request, before the store sees it.
     fn asked(&self, _request: &mut Message) {}
+    /// Whether what peers sent is to be heard one turn later than what clients sent.
+    fn peers_wait(&self) -> bool {
+        false
+    }
     /// Messages that the store is to see although nobody sent them now. Asked for after each turn's events.
     fn forged(&self) -> Vec<(StoreId, PeerMessage)> {
         Vec::new()

@@ -23,7 +23,7 @@ pub fn wrong(make: Make) -> Runner {
         let life = Life { host: host.clone(), config: config.clone() };
         let flaw = make(&life);
         let disk = WrongDisk::new(host.clone(), flaw.syncs());
-        let inner = Inner { host, disk, flaw, conns: RefCell::default() };
+        let inner = Inner { host, disk, flaw, conns: RefCell::default(), kept: RefCell::default() };
         Box::pin(ringkv_shard::store::run(WrongHost(Rc::new(inner)), config, control))
     })
 }
@@ -54,6 +54,8 @@ struct Inner {
     disk: WrongDisk,
     flaw: Rc<dyn Flaw>,
     conns: RefCell<BTreeMap<ConnId, Wire>>,
+    /// What peers sent, kept from the store for a turn.
+    kept: RefCell<Vec<NetEvent>>,
 }
 
 /// A virtual host with a flaw. Clones are cheap.
@@ -136,6 +138,11 @@ impl Inner {
         }
     }
 
+    fn is_clients(&self, event: &NetEvent) -> bool {
+        let (NetEvent::Opened { conn, .. } | NetEvent::Received { conn, .. } | NetEvent::Closed { conn }) = event;
+        self.conns.borrow().get(conn).is_some_and(|wire| wire.peer.is_none())
+    }
+
     /// A message as if it had come from `from`, when a connection of that store is open.
     fn forge(&self, from: StoreId, message: &PeerMessage) -> Option<NetEvent> {
         let conns = self.conns.borrow();
@@ -203,8 +210,16 @@ impl Host for WrongHost {
     }
 
     fn take_events(&self, out: &mut Vec<NetEvent>) {
-        let mut events = Vec::new();
-        self.0.host.take_events(&mut events);
+        let inner = &self.0;
+        let mut events = inner.kept.take();
+        inner.host.take_events(&mut events);
+        // A pause is told by the clock.
+        inner.flaw.now(inner.host.now());
+        if inner.flaw.peers_wait() {
+            let (kept, now) = events.into_iter().partition(|event| !inner.is_clients(event));
+            (*inner.kept.borrow_mut(), events) = (kept, now);
+            inner.host.wake();
+        }
         out.extend(events.into_iter().filter_map(|event| self.0.event(event)));
         let forged = self.0.flaw.forged();
         out.extend(forged.iter().filter_map(|(from, message)| self.0.forge(*from, message)));

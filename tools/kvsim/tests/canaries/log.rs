@@ -206,4 +206,3 @@ pub fn edit(life: &Life, edit: impl FnOnce(&mut [Batch])) {
     let mut chains = BTreeMap::new();
     all.iter_mut().for_each(|batch| batch.close(&disk, seed, &mut chains));
 }
-

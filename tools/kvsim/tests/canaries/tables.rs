@@ -55,7 +55,8 @@ pub fn edit(life: &Life, mut edit: impl FnMut(Item) -> bool) {
         let (index, blocks) = (number::<8>(&footer, 40), number::<4>(&footer, 56));
         for at in (index..).step_by(32).take(blocks) {
             let (offset, length) = (number::<8>(&bytes, at), number::<4>(&bytes, at + 8));
-            let Some(block) = bytes.get_mut(offset..offset + length).filter(|block| is_whole(block, &id, offset)) else {
+            let Some(block) = bytes.get_mut(offset..offset + length).filter(|block| is_whole(block, &id, offset))
+            else {
                 continue; // Torn: an orphan that the manifest does not name.
             };
             if edit_block(block, &mut edit) {

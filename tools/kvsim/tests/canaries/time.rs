@@ -5,61 +5,111 @@ use ringkv_shard::host::Host;
 use ringkv_wire::ids::{Now, ShardId, StoreId};
 use ringkv_wire::msg::peer::{PeerBody, PeerMessage};
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
-/// Counts its lease from when an answer comes, not from when the round was sent: an answer waits for the next round and
-/// passes for an answer to that one.
-pub struct LeaseFromTheAnswer {
+/// How long answers to heartbeats are under way, ns: longer than a lease.
+const ANSWER_NS: u64 = 200_000_000;
+
+/// Answers to heartbeats come late. A right store then has no lease, and loses nothing.
+pub struct LateAnswers {
     life: Life,
-    /// Answers are used once, or again for every later round.
-    once: bool,
-    waiting: RefCell<Vec<(StoreId, PeerMessage)>>,
-    due: RefCell<Vec<(StoreId, PeerMessage)>>,
+    /// What passes for the time at which an answered round was sent.
+    lease: Lease,
+    /// The newest round, by shard and term.
+    newest: RefCell<BTreeMap<(ShardId, u64), u64>>,
+    /// Answers, and when they are to be heard, virtual ns.
+    waiting: RefCell<VecDeque<(u64, StoreId, PeerMessage)>>,
 }
 
-impl LeaseFromTheAnswer {
-    /// `once`: an answer renews the lease once; else for as long as the term lasts.
-    pub fn new(life: Life, once: bool) -> LeaseFromTheAnswer {
-        LeaseFromTheAnswer { life, once, waiting: RefCell::default(), due: RefCell::default() }
-    }
+/// From when a lease is counted.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Lease {
+    /// From the sending of the round that was answered.
+    FromTheRound,
+    /// From when the answer comes: it passes for one to the newest round.
+    FromTheAnswer,
+}
 
-    fn sent(&self, beat: &PeerMessage, newest: u64) {
-        let mut waiting = self.waiting.borrow_mut();
-        let same = |message: &PeerMessage| (message.shard, message.term) == (beat.shard, beat.term);
-        let mut due = Vec::new();
-        for (from, message) in waiting.iter_mut().filter(|(_, message)| same(message)) {
-            let PeerBody::HeartbeatReply { round, .. } = &mut message.body else { continue };
-            if *round < newest {
-                *round = newest;
-                due.push((*from, message.clone()));
-            }
-        }
-        if self.once {
-            waiting.retain(|(_, message)| !same(message));
-        }
-        if !due.is_empty() {
-            self.due.borrow_mut().extend(due);
-            self.life.host.wake();
-        }
+impl LateAnswers {
+    /// In this life.
+    pub fn new(life: Life, lease: Lease) -> LateAnswers {
+        LateAnswers { life, lease, newest: RefCell::default(), waiting: RefCell::default() }
     }
 }
 
-impl Flaw for LeaseFromTheAnswer {
+impl Flaw for LateAnswers {
     fn heard(&self, from: StoreId, messages: &mut Vec<PeerMessage>) {
-        let answers = |message: &PeerMessage| matches!(message.body, PeerBody::HeartbeatReply { follows: true, .. });
-        let mut waiting = self.waiting.borrow_mut();
-        for message in messages.iter().filter(|message| answers(message)) {
-            waiting.retain(|(who, old)| (*who, old.shard) != (from, message.shard));
-            waiting.push((from, message.clone()));
-        }
-        messages.retain(|message| !answers(message));
+        let exec = self.life.host.exec();
+        let due_ns = exec.now_ns() + ANSWER_NS;
+        messages.retain(|message| {
+            let answer = matches!(message.body, PeerBody::HeartbeatReply { .. });
+            if answer {
+                self.waiting.borrow_mut().push_back((due_ns, from, message.clone()));
+                let host = self.life.host.clone();
+                exec.at(due_ns, move || host.wake());
+            }
+            !answer
+        });
     }
 
     fn said(&self, _: StoreId, messages: &mut Vec<PeerMessage>) {
         for message in messages {
             if let PeerBody::Heartbeat { round, .. } = message.body {
-                self.sent(message, round);
+                self.newest.borrow_mut().insert((message.shard, message.term), round);
             }
+        }
+    }
+
+    fn forged(&self) -> Vec<(StoreId, PeerMessage)> {
+        let (now_ns, mut out) = (self.life.host.exec().now_ns(), Vec::new());
+        let mut waiting = self.waiting.borrow_mut();
+        while let Some((_, from, mut message)) = waiting.pop_front_if(|(due_ns, ..)| *due_ns <= now_ns) {
+            let newest = self.newest.borrow().get(&(message.shard, message.term)).copied();
+            if let (PeerBody::HeartbeatReply { round, .. }, Some(newest)) = (&mut message.body, newest)
+                && self.lease == Lease::FromTheAnswer
+            {
+                *round = newest;
+            }
+            out.push((from, message));
+        }
+        out
+    }
+}
+
+/// A leader that takes its followers' last answers again for each of its rounds: its lease never ends.
+pub struct EndlessLease {
+    life: Life,
+    answers: RefCell<BTreeMap<(StoreId, ShardId), PeerMessage>>,
+    due: RefCell<Vec<(StoreId, PeerMessage)>>,
+}
+
+impl EndlessLease {
+    /// In this life.
+    pub fn new(life: Life) -> EndlessLease {
+        EndlessLease { life, answers: RefCell::default(), due: RefCell::default() }
+    }
+}
+
+impl Flaw for EndlessLease {
+    fn heard(&self, from: StoreId, messages: &mut Vec<PeerMessage>) {
+        for message in messages {
+            if matches!(message.body, PeerBody::HeartbeatReply { follows: true, .. }) {
+                self.answers.borrow_mut().insert((from, message.shard), message.clone());
+            }
+        }
+    }
+
+    fn said(&self, to: StoreId, messages: &mut Vec<PeerMessage>) {
+        for message in messages {
+            let PeerBody::Heartbeat { round: newest, .. } = message.body else { continue };
+            let answers = self.answers.borrow();
+            let answer = answers.get(&(to, message.shard)).filter(|answer| answer.term == message.term);
+            let Some(PeerBody::HeartbeatReply { wall_ms, .. }) = answer.map(|answer| answer.body.clone()) else {
+                continue;
+            };
+            let body = PeerBody::HeartbeatReply { round: newest, follows: true, wall_ms };
+            self.due.borrow_mut().push((to, PeerMessage { body, ..message.clone() }));
+            self.life.host.wake();
         }
     }
 
@@ -71,25 +121,42 @@ impl Flaw for LeaseFromTheAnswer {
 /// A gap this long between two looks at the clock is a pause, ns: a store looks every 10 ms.
 const PAUSE_NS: u64 = 100_000_000;
 
-/// The clock of the lease stands still while the process is stopped.
+/// A process that was stopped hears its clients before its peers. A right store answers no read in between.
 #[derive(Default)]
-pub struct ClockStopsInPauses {
+pub struct ClientsFirst {
+    /// The clock of the lease stood still while the process was stopped.
+    clock_stops: bool,
     last_ns: Cell<u64>,
     lost_ns: Cell<u64>,
+    resumed: Cell<bool>,
 }
 
-impl Flaw for ClockStopsInPauses {
+impl ClientsFirst {
+    /// `clock_stops`: the clock of the lease stands still in a pause.
+    pub fn new(clock_stops: bool) -> ClientsFirst {
+        ClientsFirst { clock_stops, ..ClientsFirst::default() }
+    }
+}
+
+impl Flaw for ClientsFirst {
     fn now(&self, now: Now) -> Now {
         let last = self.last_ns.replace(now.boot_ns);
         let gap = now.boot_ns.saturating_sub(last);
         if last != 0 && gap > PAUSE_NS {
-            self.lost_ns.set(self.lost_ns.get() + gap);
+            self.resumed.set(true);
+            if self.clock_stops {
+                self.lost_ns.set(self.lost_ns.get() + gap);
+            }
         }
         Now { boot_ns: now.boot_ns - self.lost_ns.get(), ..now }
     }
 
     fn wakes_ns(&self, shown_ns: u64) -> u64 {
         shown_ns.saturating_add(self.lost_ns.get())
+    }
+
+    fn peers_wait(&self) -> bool {
+        self.resumed.take()
     }
 }
 
@@ -114,30 +181,5 @@ impl Flaw for SlowClock {
 
     fn wakes_ns(&self, shown_ns: u64) -> u64 {
         self.begun_ns.saturating_add(shown_ns.saturating_sub(self.begun_ns).saturating_mul(self.part))
-    }
-}
-
-/// Answers to appends say more than is asked: they always name the newest round, so that an old one renews a lease.
-#[derive(Default)]
-pub struct OldAnswersAreNew {
-    newest: RefCell<BTreeMap<(ShardId, u64), u64>>,
-}
-
-impl Flaw for OldAnswersAreNew {
-    fn heard(&self, _: StoreId, messages: &mut Vec<PeerMessage>) {
-        for message in messages {
-            let Some(newest) = self.newest.borrow().get(&(message.shard, message.term)).copied() else { continue };
-            if let PeerBody::AppendReply { round, .. } | PeerBody::HeartbeatReply { round, .. } = &mut message.body {
-                *round = newest;
-            }
-        }
-    }
-
-    fn said(&self, _: StoreId, messages: &mut Vec<PeerMessage>) {
-        for message in messages {
-            if let PeerBody::Heartbeat { round, .. } = message.body {
-                self.newest.borrow_mut().insert((message.shard, message.term), round);
-            }
-        }
     }
 }
