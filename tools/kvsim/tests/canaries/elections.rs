@@ -105,6 +105,7 @@ impl Flaw for CommitsWhatIsNotMatched {
 }
 
 /// One node takes two operations that travel together in the other order.
+#[derive(Clone, Copy)]
 pub struct SwapsNeighbours;
 
 impl Flaw for SwapsNeighbours {

@@ -14,6 +14,10 @@ use std::rc::Rc;
 pub struct Canary {
     /// What is wrong with it.
     pub name: &'static str,
+    /// A seed that catches it, and after how many seconds of load: where the test begins. Found by `scan_quick`.
+    pub at: (u64, u64),
+    /// Words of the findings that count.
+    pub says: &'static [&'static str],
     /// Begins a run of such stores.
     pub make: fn() -> Make,
 }
@@ -25,6 +29,17 @@ impl Flaw for Disk {
     }
 }
 
+/// Two leaders of a term.
+const ELECTED: &[&str] = &["two leaders"];
+/// What was committed is not what another replica holds, or is gone.
+const LOGS: &[&str] = &["logs do not match", "not linearizable", "two leaders"];
+/// Recovery itself finds that the disk does not hold what it must.
+const DISK: &[&str] = &["a store stopped", "logs do not match", "not linearizable"];
+/// A client was told what no order explains.
+const READS: &[&str] = &["not linearizable", "never written"];
+/// An operation took effect twice.
+const ONCE: &[&str] = &["applied twice", "not linearizable"];
+
 /// A flaw that edits the disk before each life.
 fn at_rest(edit: fn(&Life)) -> Make {
     Box::new(move |life| {
@@ -33,65 +48,70 @@ fn at_rest(edit: fn(&Life)) -> Make {
     })
 }
 
-fn again(life: &Life) -> Life {
-    Life { host: life.host.clone(), config: life.config.clone() }
+/// A flaw that knows its life.
+fn each<F: Flaw + 'static>(flaw: impl Fn(Life) -> F + 'static) -> Make {
+    Box::new(move |life| Rc::new(flaw(Life { host: life.host.clone(), config: life.config.clone() })))
+}
+
+/// A flaw of one node; the others are right.
+fn on_node_1<F: Flaw + Copy + 'static>(flaw: F) -> Make {
+    Box::new(move |life| if life.config.id.node.0 == 1 { Rc::new(flaw) as Rc<dyn Flaw> } else { Rc::new(Right) })
 }
 
 /// How long after an acknowledgement the log is synced, ns.
 const LATE_NS: u64 = 100_000_000;
 
-/// Nothing is wrong, or nothing that the protocol does not survive: these must pass.
-pub const SOUND: [Canary; 5] = [
-    Canary { name: "no flaw", make: || always(|| Right) },
-    Canary { name: "peers' messages twice", make: || always(|| HearsTwice) },
-    Canary {
-        name: "late answers to heartbeats",
-        make: || Box::new(|life| Rc::new(LateAnswers::new(again(life), Lease::FromTheRound))),
-    },
-    Canary { name: "clients before peers after a pause", make: || always(|| ClientsFirst::new(false)) },
-    Canary {
-        name: "messages from before the restart",
-        make: || {
-            let heard = Heard::default();
-            Box::new(move |life| Rc::new(HearsThePast::new(life, &heard)))
-        },
-    },
+/// Not wrong, or only as the protocol survives it: these must pass where the canaries are caught.
+pub const SOUND: &[Canary] = &[
+    sound("no flaw", || always(|| Right)),
+    sound("peers' messages twice", || always(|| HearsTwice)),
+    sound("messages from before the restart", || {
+        let heard = Heard::default();
+        Box::new(move |life| Rc::new(HearsThePast::new(life, &heard)))
+    }),
+    sound("late answers to heartbeats", || each(|life| LateAnswers::new(life, Lease::FromTheRound))),
+    sound("clients before peers after a pause", || always(|| ClientsFirst::new(false))),
 ];
 
-/// Each must be caught.
-pub const CANARIES: [Canary; 20] =
-    [
-        Canary { name: "vote not persisted", make: || at_rest(rest::votes_forgotten) },
-        Canary { name: "two votes in a term", make: || always(VotesTwice::default) },
-        Canary { name: "vote for a shorter log", make: || always(|| VotesForAnyLog) },
-        Canary { name: "acknowledged before fsync", make: || always(|| Disk(Syncs::Late(LATE_NS))) },
-        Canary { name: "failed fsync ignored", make: || always(|| Disk(Syncs::Deaf)) },
-        Canary { name: "names never synced", make: || always(|| Disk(Syncs::Nameless)) },
-        Canary {
-            name: "commit counted from a minority",
-            make: || Box::new(|life| Rc::new(CountsTheUnanswered::new(again(life)))),
-        },
-        Canary { name: "commit beyond what matched", make: || always(CommitsWhatIsNotMatched::default) },
-        Canary {
-            name: "lease counted from the answer",
-            make: || Box::new(|life| Rc::new(LateAnswers::new(again(life), Lease::FromTheAnswer))),
-        },
-        Canary { name: "lease without end", make: || Box::new(|life| Rc::new(EndlessLease::new(again(life)))) },
-        Canary { name: "stale read after a pause", make: || always(|| ClientsFirst::new(true)) },
-        Canary { name: "slow clock", make: || Box::new(|life| Rc::new(SlowClock::new(life, 4))) },
-        Canary { name: "retry taken for new", make: || Box::new(|life| Rc::new(KnowsNoRetry::new(life))) },
-        Canary { name: "session table forgotten", make: || at_rest(rest::sessions_forgotten) },
-        Canary { name: "log cut below commit", make: || at_rest(rest::cut_too_short) },
-        Canary { name: "batch chain ignored", make: || at_rest(rest::hole_passes) },
-        Canary { name: "floor lost at reuse", make: || at_rest(rest::floor_lost) },
-        Canary { name: "snapshot lacks a table", make: || always(|| ShipsTooLittle) },
-        Canary { name: "value altered at rest", make: || at_rest(rest::value_altered) },
-        Canary {
-            name: "order of entries changed",
-            make: || {
-                Box::new(|life| {
-                    if life.config.id.node.0 == 1 { Rc::new(SwapsNeighbours) as Rc<dyn Flaw> } else { Rc::new(Right) }
-                })
-            },
-        },
-    ];
+const fn sound(name: &'static str, make: fn() -> Make) -> Canary {
+    Canary { name, at: (0, 0), says: &[], make }
+}
+
+macro_rules! canaries {
+    ($($name:ident, $text:literal, $at:expr, $says:expr, $make:expr;)*) => {
+        /// Each must be caught.
+        pub const CANARIES: &[Canary] = &[$(Canary { name: $text, at: $at, says: $says, make: $make }),*];
+        /// One test for each.
+        mod caught {
+            $(#[test]
+            fn $name() {
+                let canary = super::CANARIES.iter().find(|canary| canary.name == $text);
+                crate::scan::must_be_caught(canary.expect("it is in the list"));
+            })*
+        }
+    };
+}
+
+canaries! {
+    vote_not_persisted, "vote not persisted", (1, 40), ELECTED, || at_rest(rest::votes_forgotten);
+    two_votes, "two votes in a term", (2, 5), ELECTED, || always(VotesTwice::default);
+    vote_for_a_shorter_log, "vote for a shorter log", (1, 30), LOGS, || always(|| VotesForAnyLog);
+    acknowledged_before_fsync, "acknowledged before fsync", (4, 30), DISK, || always(|| Disk(Syncs::Late(LATE_NS)));
+    failed_fsync, "failed fsync ignored", (1, 30), DISK, || always(|| Disk(Syncs::Deaf));
+    names_not_synced, "names never synced", (2, 10), DISK, || always(|| Disk(Syncs::Nameless));
+    minority, "commit counted from a minority", (0, 10), LOGS, || each(|life| CountsTheUnanswered::new(life));
+    commit_not_matched, "commit beyond what matched", (1, 60), LOGS, || always(CommitsWhatIsNotMatched::default);
+    lease_from_the_answer, "lease counted from the answer", (10, 120), READS,
+        || each(|life| LateAnswers::new(life, Lease::FromTheAnswer));
+    endless_lease, "lease without end", (4, 120), READS, || each(EndlessLease::new);
+    stale_after_a_pause, "stale read after a pause", (0, 120), READS, || always(|| ClientsFirst::new(true));
+    slow_clock, "clock beyond its bound", (10, 40), READS, || each(|life| SlowClock::new(&life, 4));
+    retry_taken_for_new, "retry taken for new", (0, 20), ONCE, || each(|life| KnowsNoRetry::new(&life));
+    session_table, "session table forgotten", (0, 60), ONCE, || at_rest(rest::sessions_forgotten);
+    log_cut, "log cut below commit", (1, 30), LOGS, || at_rest(rest::cut_too_short);
+    batch_chain, "batch chain ignored", (1, 10), LOGS, || at_rest(rest::hole_passes);
+    floor_lost, "floor lost at reuse", (2, 30), DISK, || at_rest(rest::floor_lost);
+    snapshot_lacks, "snapshot lacks a table", (11, 60), READS, || always(|| ShipsTooLittle);
+    value_altered, "value altered at rest", (10, 40), READS, || at_rest(rest::value_altered);
+    order_changed, "order of entries changed", (0, 10), LOGS, || on_node_1(SwapsNeighbours);
+}
