@@ -29,16 +29,18 @@ impl Flaw for Disk {
     }
 }
 
-/// Two leaders of a term.
-const ELECTED: &[&str] = &["two leaders"];
-/// What was committed is not what another replica holds, or is gone.
-const LOGS: &[&str] = &["logs do not match", "not linearizable", "two leaders"];
-/// Recovery itself finds that the disk does not hold what it must.
-const DISK: &[&str] = &["a store stopped", "logs do not match", "not linearizable"];
+/// After a restart a replica must have what its disk durably held.
+const PROMISES: &[&str] = &["Promises survive"];
+/// Nothing leaves before the disk holds it; the disk itself tells what it holds.
+const DURABLE: &[&str] = &["Durable before answered", "Promises survive", "a store stopped"];
+/// Recovery refuses to start from less than there was.
+const RECOVERY: &[&str] = &["a store stopped", "Promises survive"];
+/// What was committed is in every later leader's log, and the same everywhere.
+const COMMITTED: &[&str] = &["Leader Completeness", "State Machine Safety", "Log Matching", "committed", "it commits"];
 /// A client was told what no order explains.
 const READS: &[&str] = &["not linearizable", "never written"];
-/// An operation took effect twice.
-const ONCE: &[&str] = &["applied twice", "not linearizable"];
+/// An operation took effect twice, or not everywhere.
+const ONCE: &[&str] = &["Exactly-once", "State Machine Safety", "applied twice", "not linearizable"];
 
 /// A flaw that edits the disk before each life.
 fn at_rest(edit: fn(&Life)) -> Make {
@@ -93,25 +95,25 @@ macro_rules! canaries {
 }
 
 canaries! {
-    vote_not_persisted, "vote not persisted", (1, 40), ELECTED, || at_rest(rest::votes_forgotten);
-    two_votes, "two votes in a term", (2, 5), ELECTED, || always(VotesTwice::default);
-    vote_for_a_shorter_log, "vote for a shorter log", (1, 30), LOGS, || always(|| VotesForAnyLog);
-    acknowledged_before_fsync, "acknowledged before fsync", (4, 30), DISK, || always(|| Disk(Syncs::Late(LATE_NS)));
-    failed_fsync, "failed fsync ignored", (1, 30), DISK, || always(|| Disk(Syncs::Deaf));
-    names_not_synced, "names never synced", (2, 10), DISK, || always(|| Disk(Syncs::Nameless));
-    minority, "commit counted from a minority", (0, 10), LOGS, || each(|life| CountsTheUnanswered::new(life));
-    commit_not_matched, "commit beyond what matched", (1, 60), LOGS, || always(CommitsWhatIsNotMatched::default);
+    vote_not_persisted, "vote not persisted", (1, 40), PROMISES, || at_rest(rest::votes_forgotten);
+    two_votes, "two votes in a term", (2, 5), DURABLE, || always(VotesTwice::default);
+    vote_for_a_shorter_log, "vote for a shorter log", (1, 30), COMMITTED, || always(|| VotesForAnyLog);
+    acknowledged_before_fsync, "acknowledged before fsync", (4, 30), DURABLE, || always(|| Disk(Syncs::Late(LATE_NS)));
+    failed_fsync, "failed fsync ignored", (1, 30), DURABLE, || always(|| Disk(Syncs::Deaf));
+    names_not_synced, "names never synced", (2, 10), RECOVERY, || always(|| Disk(Syncs::Nameless));
+    minority, "commit counted from a minority", (0, 10), COMMITTED, || each(|life| CountsTheUnanswered::new(life));
+    commit_not_matched, "commit beyond what matched", (1, 60), COMMITTED, || always(CommitsWhatIsNotMatched::default);
     lease_from_the_answer, "lease counted from the answer", (10, 120), READS,
         || each(|life| LateAnswers::new(life, Lease::FromTheAnswer));
     endless_lease, "lease without end", (4, 120), READS, || each(EndlessLease::new);
-    stale_after_a_pause, "stale read after a pause", (0, 120), READS, || always(|| ClientsFirst::new(true));
+    stale_after_a_pause, "stale read after a pause", (32, 40), READS, || always(|| ClientsFirst::new(true));
     slow_clock, "clock beyond its bound", (10, 40), READS, || each(|life| SlowClock::new(&life, 4));
     retry_taken_for_new, "retry taken for new", (0, 20), ONCE, || each(|life| KnowsNoRetry::new(&life));
     session_table, "session table forgotten", (0, 60), ONCE, || at_rest(rest::sessions_forgotten);
-    log_cut, "log cut below commit", (1, 30), LOGS, || at_rest(rest::cut_too_short);
-    batch_chain, "batch chain ignored", (1, 10), LOGS, || at_rest(rest::hole_passes);
-    floor_lost, "floor lost at reuse", (2, 30), DISK, || at_rest(rest::floor_lost);
+    log_cut, "log cut below commit", (1, 30), PROMISES, || at_rest(rest::cut_too_short);
+    batch_chain, "batch chain ignored", (1, 10), PROMISES, || at_rest(rest::hole_passes);
+    floor_lost, "floor lost at reuse", (2, 30), RECOVERY, || at_rest(rest::floor_lost);
     snapshot_lacks, "snapshot lacks a table", (11, 60), READS, || always(|| ShipsTooLittle);
     value_altered, "value altered at rest", (10, 40), READS, || at_rest(rest::value_altered);
-    order_changed, "order of entries changed", (0, 10), LOGS, || on_node_1(SwapsNeighbours);
+    order_changed, "order of entries changed", (0, 10), COMMITTED, || on_node_1(SwapsNeighbours);
 }

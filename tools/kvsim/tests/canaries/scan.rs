@@ -87,7 +87,8 @@ fn scan_quick() {
             .into_iter()
             .flat_map(|seconds| (0..number("SEEDS", 30)).map(move |s| (s, seconds)));
         let at = tries.into_iter().find(|&(seed, seconds)| finding(canary, seed, seconds).is_some());
-        println!("{:36} {at:?}", canary.name);
+        let what = at.and_then(|(seed, seconds)| finding(canary, seed, seconds)).unwrap_or_default();
+        println!("{:36} {at:?} {}", canary.name, what.lines().next().unwrap_or_default());
     }
 }
 
