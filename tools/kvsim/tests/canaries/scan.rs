@@ -16,10 +16,9 @@ pub fn go(canary: &Canary, seed: u64, seconds: u64) -> Outcome {
     run_with(seed, &Options { seconds: Some(seconds), ..Options::default() }, wrong((canary.make)()))
 }
 
-/// The finding that counts, if there is one.
+/// The first finding, if there is one. Which it is may change with the seeds: that it is the flaw's is proved without the flaw.
 fn finding(canary: &Canary, seed: u64, seconds: u64) -> Option<String> {
-    let wrong = go(canary, seed, seconds).wrong;
-    wrong.into_iter().find(|what| canary.says.is_empty() || canary.says.iter().any(|word| what.contains(word)))
+    go(canary, seed, seconds).wrong.into_iter().next()
 }
 
 /// Begins with the seed that is known to catch it; goes on from 0 when seeds have changed their meaning since. A store without
@@ -43,10 +42,11 @@ fn chosen() -> impl Iterator<Item = &'static Canary> {
     SOUND.iter().chain(CANARIES).filter(move |canary| canary.name.contains(&only))
 }
 
-/// The words that say which property does not hold.
-fn property(canary: &Canary, wrong: &[String]) -> String {
-    let word = canary.says.iter().find(|word| wrong.iter().any(|what| what.contains(**word)));
-    word.map_or_else(|| wrong[0].chars().take(60).collect(), |word| (*word).to_owned())
+/// The property that does not hold, as the finding names it, without numbers.
+fn property(finding: &str) -> String {
+    let what = finding.split_once(" ms: ").map_or(finding, |(_, what)| what);
+    let named = what.lines().next().unwrap_or_default().chars().filter(|c| !c.is_ascii_digit());
+    named.take_while(|c| *c != ':').take(50).collect()
 }
 
 fn scan(canary: &Canary, seeds: u64, seconds: u64, enough: usize) {
@@ -55,7 +55,7 @@ fn scan(canary: &Canary, seeds: u64, seconds: u64, enough: usize) {
     while tried < seeds && caught.len() < enough {
         let wrong = go(canary, tried, seconds).wrong;
         if !wrong.is_empty() {
-            *words.entry(property(canary, &wrong)).or_default() += 1;
+            *words.entry(property(&wrong[0])).or_default() += 1;
             if caught.is_empty() {
                 first = wrong[0].lines().next().unwrap_or_default().chars().take(200).collect();
             }
@@ -82,7 +82,7 @@ fn scan_all() {
 #[ignore = "minutes: see the head of main.rs"]
 fn scan_quick() {
     quiet_panics();
-    for canary in chosen().filter(|canary| !canary.says.is_empty()) {
+    for canary in chosen().skip_while(|canary| canary.at == (0, 0)) {
         let tries = [5, 10, 20, 40, 80, 120]
             .into_iter()
             .flat_map(|seconds| (0..number("SEEDS", 30)).map(move |s| (s, seconds)));
