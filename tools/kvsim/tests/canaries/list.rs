@@ -65,12 +65,13 @@ const fn sound(name: &'static str, make: fn() -> Make) -> Canary {
 }
 
 macro_rules! canaries {
-    ($($name:ident, $text:literal, $at:expr, $make:expr;)*) => {
+    ($($(#[$attribute:meta])* $name:ident, $text:literal, $at:expr, $make:expr;)*) => {
         /// Each must be caught.
         pub const CANARIES: &[Canary] = &[$(Canary { name: $text, at: $at, make: $make }),*];
         /// One test for each.
         mod caught {
             $(#[test]
+            $(#[$attribute])*
             fn $name() {
                 let canary = super::CANARIES.iter().find(|canary| canary.name == $text);
                 crate::scan::must_be_caught(canary.expect("it is in the list"));
@@ -87,18 +88,27 @@ canaries! {
     failed_fsync, "failed fsync ignored", (2, 8), || always(|| Disk(Syncs::Deaf));
     names_not_synced, "names never synced", (0, 9), || always(|| Disk(Syncs::Nameless));
     minority, "commit counted from a minority", (0, 2), || each(|life| CountsTheUnanswered::new(life));
+    #[cfg_attr(debug_assertions, ignore = "whole minutes of a cluster: in release builds only")]
     commit_not_matched, "commit beyond what matched", (1, 48), || always(CommitsWhatIsNotMatched::default);
+    #[cfg_attr(debug_assertions, ignore = "whole minutes of a cluster: in release builds only")]
     lease_from_the_answer, "lease counted from the answer", (10, 120),
         || each(|life| LateAnswers::new(life, Lease::FromTheAnswer));
+    #[cfg_attr(debug_assertions, ignore = "whole minutes of a cluster: in release builds only")]
     endless_lease, "lease without end", (6, 120), || each(EndlessLease::new);
+    #[cfg_attr(debug_assertions, ignore = "whole minutes of a cluster: in release builds only")]
     stale_after_a_pause, "stale read after a pause", (32, 40), || always(|| ClientsFirst::new(true));
+    #[cfg_attr(debug_assertions, ignore = "whole minutes of a cluster: in release builds only")]
     slow_clock, "clock beyond its bound", (10, 40), || each(|life| SlowClock::new(&life, 4));
+    #[cfg_attr(debug_assertions, ignore = "whole minutes of a cluster: in release builds only")]
     retry_taken_for_new, "retry taken for new", (0, 60), || each(|life| KnowsNoRetry::new(&life));
+    #[cfg_attr(debug_assertions, ignore = "whole minutes of a cluster: in release builds only")]
     session_table, "session table forgotten", (0, 105), || at_rest(rest::sessions_forgotten);
     log_cut, "log cut below commit", (0, 9), || at_rest(rest::cut_too_short);
     batch_chain, "batch chain ignored", (0, 9), || at_rest(rest::hole_passes);
     floor_lost, "floor lost at reuse", (0, 14), || at_rest(rest::floor_lost);
+    #[cfg_attr(debug_assertions, ignore = "whole minutes of a cluster: in release builds only")]
     snapshot_lacks, "snapshot lacks a table", (11, 60), || always(|| ShipsTooLittle);
-    value_altered, "value altered at rest", (10, 40), || at_rest(rest::value_altered);
+    #[cfg_attr(debug_assertions, ignore = "whole minutes of a cluster: in release builds only")]
+    value_altered, "value altered at rest", (5, 42), || at_rest(rest::value_altered);
     order_changed, "order of entries changed", (0, 2), || on_node_1(SwapsNeighbours);
 }

@@ -9,7 +9,8 @@
 //! cargo test --release -p kvsim --test canaries -- --ignored --nocapture scan_quick
 //! ```
 //!
-//! `ONLY=lease` chooses by name; `SEEDS`, `SECONDS` and `ENOUGH` say how many.
+//! Canaries that only whole minutes of a cluster find are tested in release builds: `cargo test --release -p kvsim --test
+//! canaries`. `ONLY=lease` chooses by name; `SEEDS`, `SECONDS` and `ENOUGH` say how many.
 
 mod clients;
 mod disk;
