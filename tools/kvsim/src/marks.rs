@@ -46,7 +46,7 @@ const MARKS: [(&str, &[&str]); 33] = [
     ("snapshot sent", &["snapshots_sent"]),
     ("snapshot installed", &["snapshots_installed"]),
     ("snapshot interrupted", &["snapshots_interrupted"]),
-    ("bytes of a connection given up ignored", &["stale_received"]),
+    ("late answer ignored by a client", &["client_late_answers"]),
 ];
 
 /// Every mark of one run and how often it was reached, faults included.

@@ -32,7 +32,10 @@ impl Session {
     /// Takes one message from a store. An error costs the connection.
     pub(super) fn reply(&mut self, now: Now, key: ConnKey, message: Message) -> Result<(), WireError> {
         // An answer to what was given up is no error.
-        let Some(request) = self.requests.get(message.id) else { return Ok(()) };
+        let Some(request) = self.requests.get(message.id) else {
+            self.stats.late_answers += 1;
+            return Ok(());
+        };
         let wrong = WireError::Value { what: "kind of the reply", got: message.kind as u64 };
         if request.conn != key {
             return Err(wrong);

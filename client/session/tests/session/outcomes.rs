@@ -18,6 +18,9 @@ fn a_write_whose_deadline_passes_is_unknown_once_sent() {
     let failure = error.failure().expect("what was last heard");
     assert!(failure.attempts > 3, "{failure:?}");
     assert_eq!(failure.shard, w.map.shard_of(KEYSPACE, b"key").map(|s| s.id));
+    let stats = w.session.stats();
+    assert_eq!((stats.unknown, stats.redirects), (1, 0));
+    assert!(stats.retries >= 3 && stats.lost >= 3, "{stats:?}");
     // What is given up is never sent again, and the floor passes it.
     w.asked.clear();
     w.pass(3_000);
@@ -43,6 +46,7 @@ fn a_write_that_was_only_refused_is_not_applied() {
     assert_eq!((error.outcome(), error.advice()), (Outcome::NotApplied, Advice::Retry));
     assert_eq!(error.failure().map(|f| f.cause), Some(Cause::Answered(Status::Busy)));
     assert!(error.failure().is_some_and(|f| f.attempts < 300), "{error}");
+    assert_eq!(w.session.stats().unknown, 0);
 }
 
 #[test]

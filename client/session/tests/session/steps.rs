@@ -102,6 +102,7 @@ fn a_redirect_is_followed_with_the_same_token() {
     let (_, first) = asked.write();
     let hint = w.replicas("key")[2];
     w.refuse(&asked, Status::NotLeader, Some(hint));
+    assert_eq!(w.session.stats().redirects, 1);
     w.turn();
     let asked = w.ask();
     assert_eq!(asked.store, hint, "at once");
