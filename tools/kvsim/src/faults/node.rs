@@ -57,11 +57,14 @@ impl Fault {
 
     async fn kill_at_step(&self, n: usize) {
         let (cluster, power, dead) = (self.faults.cluster.clone(), self.dice.chance(1, 2), Rc::new(Cell::new(false)));
-        let exec = cluster.exec.clone();
+        let (exec, until_ns) = (cluster.exec.clone(), self.until_ns);
         let told = dead.clone();
         exec.after_polls(self.dice.below(5_000), move || {
-            cluster.kill(n, power);
-            told.set(true);
+            // A step that comes only after the faults are over kills nobody: who would start it again?
+            if cluster.exec.now_ns() < until_ns {
+                cluster.kill(n, power);
+                told.set(true);
+            }
         });
         while !dead.get() && exec.now_ns() < self.until_ns {
             exec.sleep(5 * MS).await;
