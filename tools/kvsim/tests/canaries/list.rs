@@ -87,7 +87,7 @@ canaries! {
     acknowledged_before_fsync, "acknowledged before fsync", (0, 2), || always(|| Disk(Syncs::Late(LATE_NS)));
     failed_fsync, "failed fsync ignored", (2, 8), || always(|| Disk(Syncs::Deaf));
     names_not_synced, "names never synced", (0, 9), || always(|| Disk(Syncs::Nameless));
-    minority, "commit counted from a minority", (0, 2), || each(|life| CountsTheUnanswered::new(life));
+    minority, "commit counted from a minority", (0, 2), || each(CountsTheUnanswered::new);
     #[cfg_attr(debug_assertions, ignore = "whole minutes of a cluster: in release builds only")]
     commit_not_matched, "commit beyond what matched", (1, 48), || always(CommitsWhatIsNotMatched::default);
     #[cfg_attr(debug_assertions, ignore = "whole minutes of a cluster: in release builds only")]
