@@ -284,6 +284,13 @@ impl Cluster {
         all
     }
 
+    /// Begins a digest of one replica; `None`: its store is down, or the replica is not whole.
+    pub fn digest(&self, store: StoreId, shard: ShardId) -> Option<Digesting> {
+        let stores = self.nodes.iter().filter(|node| node.is_up()).flat_map(|node| &node.stores);
+        let running = stores.filter(|s| s.id == store).find_map(|s| s.now.borrow().clone());
+        running?.control.digest(shard)
+    }
+
     /// Views of all stores that are open.
     pub fn views(&self) -> Vec<StoreView> {
         let stores = self.nodes.iter().filter(|node| node.is_up()).flat_map(|node| &node.stores);

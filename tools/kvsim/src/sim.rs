@@ -31,6 +31,8 @@ const GLANCE_NS: u64 = 1_000 * MS;
 const DIGEST_SECONDS: u64 = 10;
 /// How often it is looked whether the replicas have come to the same index, ns.
 const AGREE_LOOK_NS: u64 = 10 * MS;
+/// How often a replica whose tree is being repaired is asked for its state again, ns.
+const REPAIR_LOOK_NS: u64 = 500 * MS;
 
 /// What became of a run.
 #[derive(Clone, Debug, Default)]
@@ -153,7 +155,7 @@ impl Run {
                 self.cluster.glance();
                 let seconds = exec.now_ns() / GLANCE_NS;
                 if seconds % DIGEST_SECONDS == DIGEST_SECONDS - 1 {
-                    self.digest(false);
+                    self.digest(None);
                 }
             }
             if exec.now_ns() >= self.tell_ns.get() {
@@ -266,22 +268,30 @@ impl Run {
             }
             return;
         }
-        let left = self.digest(true);
+        let left = self.digest(Some(late - REPAIR_LOOK_NS));
         if !self.until(late, || left.get() == 0) && !watch.is_wrong() && !self.is_stopped() {
             watch.wrong("the replicas' states cannot be read to their ends".to_owned());
         }
     }
 
-    /// Begins to digest all replicas; gives how many are left. `quiet`: nothing fails now, so none may.
-    fn digest(&self, quiet: bool) -> Rc<Cell<usize>> {
+    /// Begins to digest all replicas; gives how many are left. `quiet`: nothing fails now, so none may; but a tree that was
+    /// found damaged before is being repaired, and has until then.
+    fn digest(&self, quiet: Option<u64>) -> Rc<Cell<usize>> {
         let digests = self.cluster.digests();
         let left = Rc::new(Cell::new(digests.len()));
         for (store, shard, digesting) in digests {
-            let (watch, left) = (self.cluster.watch.clone(), left.clone());
+            let (cluster, left) = (self.cluster.clone(), left.clone());
             self.cluster.exec.spawn(self.world, async move {
-                match digesting.await {
+                let (exec, watch) = (&cluster.exec, &cluster.watch);
+                let mut digest = digesting.await;
+                while digest.is_err() && quiet.is_some_and(|late| exec.now_ns() < late) {
+                    exec.sleep(REPAIR_LOOK_NS).await;
+                    let Some(digesting) = cluster.digest(store, shard) else { continue };
+                    digest = digesting.await;
+                }
+                match digest {
                     Ok(digest) => watch.digested(store, shard, digest),
-                    Err(error) if quiet && !watch.is_damaged(store) => {
+                    Err(error) if quiet.is_some() && !watch.is_damaged(store) => {
                         watch.wrong(format!("{store} {shard}: its state cannot be read: {error}"));
                     }
                     Err(_) => {}
