@@ -1,6 +1,7 @@
 //! A few whole clusters in every `cargo test`: many more run by `kvsim fuzz`.
 
-use kvsim::plan::{Options, Plan};
+use clap::ValueEnum;
+use kvsim::plan::{FaultKind, Options, Plan};
 use kvsim::sim::run;
 
 /// Each seed twice, with equal traces.
@@ -40,10 +41,14 @@ fn one_node_alone() {
     clean(200..202, &Options { nodes: Some(1), seconds: Some(4), ..Options::default() });
 }
 
+/// Whether faults come often in a seed.
+fn often(seed: &u64) -> bool {
+    Plan::new(*seed, &Options::default()).fault_gap_ns.1 <= 2_000_000_000
+}
+
 /// A fault that is left out changes neither when the others happen nor which they are.
 #[test]
 fn a_fault_left_out_leaves_the_others() {
-    let often = |seed: &u64| Plan::new(*seed, &Options::default()).fault_gap_ns.1 <= 2_000_000_000;
     let seed = (7..).find(often).unwrap_or_default();
     let all = run(seed, &Options { seconds: Some(8), ..Options::default() });
     let skip = "1,9-".parse().unwrap_or_default();
@@ -52,4 +57,29 @@ fn a_fault_left_out_leaves_the_others() {
     assert!(left.len() >= 2 && left.len() < all.faults.len(), "{:?}", all.faults);
     assert_eq!(fewer.faults, left);
     assert_ne!(fewer.trace, all.trace);
+}
+
+/// Nobody restarts a node whose disk was full, and no store may fail of it.
+#[test]
+fn a_full_disk_needs_nobody() {
+    let options = Options { seconds: Some(6), faults: Some(vec![FaultKind::DiskFull]), ..Options::default() };
+    let mut refused = 0;
+    for seed in (0..).filter(often).take(4) {
+        let outcome = run(seed, &options);
+        assert_eq!(outcome.wrong, Vec::<String>::new(), "seed {seed}");
+        refused += outcome.counts.get("disk_full").copied().unwrap_or(0);
+    }
+    assert!(refused > 0, "no disk was full for long");
+}
+
+/// Each kind of fault by itself, those beyond the promise too.
+#[test]
+fn every_kind_alone() {
+    let seed = (300..).find(often).unwrap_or_default();
+    for &kind in FaultKind::value_variants() {
+        let options = Options { seconds: Some(4), faults: Some(vec![kind]), ..Options::default() };
+        let outcome = run(seed, &options);
+        assert_eq!(outcome.wrong, Vec::<String>::new(), "{kind:?}");
+        assert!(!outcome.faults.is_empty() && outcome.operations.1 > 50, "{kind:?}: {:?}", outcome.operations);
+    }
 }

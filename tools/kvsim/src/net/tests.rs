@@ -234,3 +234,66 @@ fn wait_ends_by_time_by_wake_and_by_events() {
     assert_eq!(log.borrow()[..2], [10, 100]);
     assert!((200..231).contains(&log.borrow()[2]), "{:?}", log.borrow());
 }
+
+#[test]
+fn a_link_that_alters_changes_one_byte_of_a_send() {
+    let world = World::new(6);
+    world.echo();
+    let (host, conn) = world.client();
+    world.run(50 * MS);
+    assert!(seen(&host).0);
+    world.net.set_quality(world.client, world.server, Some(Quality { alters: 10_000, ..Quality::LAN }));
+    host.send(conn, Bytes::from(vec![7; 100]));
+    world.run(2_000 * MS);
+    let (_, got, closed) = seen(&host);
+    assert_eq!((got.len(), got.iter().filter(|byte| **byte != 7).count(), closed), (100, 1, false));
+}
+
+#[test]
+fn a_half_open_connection_is_silent_and_then_reset() {
+    let (mut told, mut ended) = (0, 0);
+    for seed in 0..20 {
+        let world = World::new(seed);
+        world.echo();
+        let (host, conn) = world.client();
+        world.run(50 * MS);
+        assert!(seen(&host).0);
+        world.net.half_open(world.client, world.server, 5_000 * MS);
+        host.send(conn, Bytes::from_static(b"is anybody there"));
+        world.run(4_000 * MS);
+        let (_, got, closed) = seen(&host);
+        assert_eq!(got, b"", "seed {seed}: nobody answers");
+        if closed {
+            told += 1; // It was the client's side that forgot.
+            continue;
+        }
+        world.run(7_000 * MS);
+        assert_eq!(seen(&host), (false, Vec::new(), true), "seed {seed}");
+        ended += 1;
+    }
+    assert!(told > 0 && ended > 0, "{told} {ended}");
+}
+
+#[test]
+fn what_a_killed_process_had_sent_still_arrives() {
+    let arrived = (0..20).filter(|seed| {
+        let world = World::new(*seed);
+        let group = world.echo();
+        let (host, conn) = world.client();
+        world.run(50 * MS);
+        assert!(seen(&host).0);
+        world.net.set_cut(world.server, world.client, true);
+        host.send(conn, Bytes::from_static(b"old"));
+        world.run(1_000 * MS);
+        world.exec.kill(group);
+        world.net.process_died(group, false);
+        world.run(60_000 * MS);
+        assert_eq!(seen(&host), (false, Vec::new(), false));
+        world.net.set_cut(world.server, world.client, false);
+        world.run(62_000 * MS);
+        let (_, got, closed) = seen(&host);
+        assert!(closed, "then it ends");
+        got == b"old"
+    });
+    assert!((1..20).contains(&arrived.count()));
+}
