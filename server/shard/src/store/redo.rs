@@ -79,6 +79,7 @@ impl<H: Host> Store<H> {
             Ok(sessions) => {
                 replica.sessions = sessions;
                 (replica.applied, replica.applied_term) = (at.index, at.term);
+                replica.shown = replica.shown.max(at.index);
                 replica.log_time_ms = at.log_time_ms;
                 replica.repair = Repair::redo();
                 self.counters.rot_repaired += 1;
