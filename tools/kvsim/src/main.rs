@@ -6,6 +6,10 @@ use clap::{Parser, Subcommand};
 use cli::{fuzz, replay, run, shrink};
 use std::process::ExitCode;
 
+/// A sixth of a run went into the system's allocator.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Whole ringkv clusters from one seed, on a virtual clock, network and disk. Exit code 1 when something is wrong.
 #[derive(Debug, Parser)]
 #[command(version)]

@@ -26,7 +26,7 @@ impl<H: Host> Store<H> {
             return;
         }
         if !self.log.wants_care() {
-            return self.cared(now, MAINTAIN_NS);
+            return self.cared(now, MAINTAIN_NS, false);
         }
         (self.maintaining, self.next_maintain_ns) = (true, u64::MAX);
         let care = self.log.maintain();
@@ -42,7 +42,8 @@ impl<H: Host> Store<H> {
         if let Err(error) = &result {
             tracing::warn!(store = %self.config.id, %error, "the log's next segment cannot be prepared");
         }
-        self.cared(now, if result.is_ok() { MAINTAIN_NS } else { 20 * MAINTAIN_NS });
+        let pause_ns = if result.is_ok() { MAINTAIN_NS } else { 20 * MAINTAIN_NS };
+        self.cared(now, pause_ns, self.log.wants_care());
     }
 
     /// The log grew, or holds less that is needed: it may want care.
@@ -52,10 +53,10 @@ impl<H: Host> Store<H> {
         }
     }
 
-    /// What follows from the log's state after it was looked after; again not before `pause_ns`.
-    fn cared(&mut self, now: Now, pause_ns: u64) {
+    /// What follows from the log's state after it was looked after; again not before `pause_ns`, and then if it wants `more`.
+    fn cared(&mut self, now: Now, pause_ns: u64, more: bool) {
         self.maintain_from_ns = now.boot_ns + pause_ns;
-        let wait = if self.log.wants_care() { pause_ns } else { MAINTAIN_IDLE_NS };
+        let wait = if more { pause_ns } else { MAINTAIN_IDLE_NS };
         self.next_maintain_ns = now.boot_ns + wait;
         self.note_disk_full();
         self.flush_for_log(now);
