@@ -85,7 +85,8 @@ impl<H: Host> Store<H> {
             log_time_ms: replica.log_time_ms,
             sessions: ringkv_wire::checksum(&replica.sessions.encode()),
         };
-        (!replica.installing).then(|| digest::digest(&replica.tree, OWN_KEYSPACE, known))
+        let whole = !replica.installing && !replica.repair.held;
+        whole.then(|| digest::digest(&replica.tree, OWN_KEYSPACE, known))
     }
 
     /// All counters of the store, its log and its replicas.
