@@ -49,6 +49,9 @@ impl Wire {
     }
 }
 
+/// More bytes than a frame's header, and none.
+const NO_FRAME: [u8; 64] = [0xff; 64];
+
 struct Inner {
     host: VirtualHost,
     disk: WrongDisk,
@@ -62,14 +65,14 @@ struct Inner {
 #[derive(Clone)]
 pub struct WrongHost(Rc<Inner>);
 
-/// The messages that `bytes` complete.
-fn whole(decoder: &mut Decoder, bytes: &[u8]) -> Vec<Message> {
+/// The messages that `bytes` complete; `None`: these are no frames (a link may alter a byte).
+fn whole(decoder: &mut Decoder, bytes: &[u8]) -> Option<Vec<Message>> {
     decoder.feed(bytes);
     let mut messages = Vec::new();
-    while let Some(message) = decoder.next().expect("stores and sessions speak the protocol") {
+    while let Some(message) = decoder.next().ok()? {
         messages.push(message);
     }
-    messages
+    Some(messages)
 }
 
 fn peers_of(body: &Bytes) -> Vec<PeerMessage> {
@@ -131,7 +134,11 @@ impl Inner {
             }
             NetEvent::Received { conn, bytes } => {
                 let Some(wire) = conns.get_mut(&conn) else { return Some(NetEvent::Received { conn, bytes }) };
-                let (messages, peer, mut out) = (whole(&mut wire.incoming, &bytes), wire.peer, Vec::new());
+                let (peer, mut out) = (wire.peer, Vec::new());
+                let Some(messages) = whole(&mut wire.incoming, &bytes) else {
+                    // The store is to see it for itself, and ends the connection.
+                    return Some(NetEvent::Received { conn, bytes: Bytes::from_static(&NO_FRAME) });
+                };
                 messages.into_iter().for_each(|message| self.heard(peer, message, &mut out));
                 (!out.is_empty()).then(|| NetEvent::Received { conn, bytes: Bytes::from(out) })
             }
@@ -187,7 +194,8 @@ impl Host for WrongHost {
                 }
                 return self.0.host.send(conn, bytes);
             };
-            let (messages, peer) = (whole(&mut wire.outgoing, &bytes), wire.peer);
+            let peer = wire.peer;
+            let messages = whole(&mut wire.outgoing, &bytes).expect("a store speaks the protocol");
             messages.into_iter().for_each(|message| self.0.said(peer, message, &mut out));
         }
         self.0.host.send(conn, Bytes::from(out));
