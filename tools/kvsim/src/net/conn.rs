@@ -34,6 +34,8 @@ struct End {
     port: Option<Rc<dyn Port>>,
     /// Closed by power loss: no FIN was sent.
     vanished: bool,
+    /// Its process died: what arrives is answered by a reset.
+    dead: bool,
     /// Until then not even a reset answers what is sent to a vanished end, ns.
     silent_ns: u64,
     /// Closed, and the FIN has not left.
@@ -52,6 +54,7 @@ impl End {
             machine: port.machine(),
             port: Some(port),
             vanished: false,
+            dead: false,
             silent_ns: 0,
             fin: false,
             queued: Vec::new(),
@@ -337,6 +340,10 @@ impl Net {
             sender.flying_bytes -= bytes.len();
         }
         let Some(end) = &mut conn.ends[side] else { return };
+        if end.dead {
+            drop(state);
+            return self.reset_by_kernel(id, side);
+        }
         if end.vanished {
             // To a machine that lost its power: lost, or answered by a reset once it is up again.
             let (up, silent_ns) = (end.machine, end.silent_ns);
@@ -369,6 +376,19 @@ impl Net {
         }
     }
 
+    /// Bytes arrived for a process that is dead: its machine answers with a reset, which waits for nothing that was sent before.
+    fn reset_by_kernel(&self, id: u64, side: usize) {
+        let ends = {
+            let state = self.0.state.borrow();
+            let ends =
+                state.conns.get(&id).and_then(|conn| Some((conn.ends[side].as_ref()?, conn.ends[1 - side].as_ref()?)));
+            ends.map(|(dead, sender)| (dead.machine, sender.machine)).filter(|cut| !state.cut.contains(cut))
+        };
+        if let Some((dead, sender)) = ends {
+            self.later(self.delay_ns(dead, sender, 0), move |net| net.end(id, 1 - side));
+        }
+    }
+
     /// The bytes of one arrival, now and then in two pieces.
     fn hand_over(&self, port: &dyn Port, conn: ConnId, mut bytes: Bytes) {
         if bytes.len() > 1 && self.0.dice.chance(1, 16) {
@@ -393,6 +413,7 @@ impl Net {
                 };
                 gone.extend(end.port.take());
                 end.vanished = power;
+                end.dead = !power;
                 // The kernel sends what it has taken, or resets.
                 if power || self.0.dice.chance(1, 2) {
                     end.queued.clear();
