@@ -2,12 +2,12 @@
 
 use anyhow::Context;
 use clap::Parser;
-use lincheck::{Op, Spoil};
+use lincheck::{Op, Report, Spoil};
 use std::fs::File;
 use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Judges histories of key-value operations: linearizable, and applied exactly once?
 ///
@@ -25,13 +25,17 @@ struct Args {
     /// accepted, 2 when a history has no place for an edit or cannot be read.
     #[arg(long)]
     canary: bool,
+    /// One JSON object per file instead of text: `file`, `operations`, `keys`, `verdict` (`ok`, `wrong` or `undecided`) and
+    /// `findings`, of which each is the text that would be shown.
+    #[arg(long, conflicts_with = "canary")]
+    json: bool,
 }
 
 fn main() -> ExitCode {
     let args = Args::parse();
     let mut worst = 0;
     for file in &args.files {
-        let judged = if args.canary { canaries(file) } else { judge(file, args.show) };
+        let judged = if args.canary { canaries(file) } else { judge(file, args.show, args.json) };
         let code = match judged {
             Ok(code) => code,
             Err(error) => {
@@ -70,15 +74,32 @@ fn canaries(file: &Path) -> anyhow::Result<u8> {
     Ok(worst)
 }
 
-fn judge(file: &Path, show: usize) -> anyhow::Result<u8> {
-    let name = file.display();
+fn judge(file: &Path, show: usize, json: bool) -> anyhow::Result<u8> {
     let history = read(file)?;
     let begun = Instant::now();
     let report = lincheck::check(&history);
-    let (operations, keys, spent) = (report.operations, report.keys, begun.elapsed());
+    let (code, verdict) = match (report.is_ok(), report.is_wrong()) {
+        (true, _) => (0, "ok"),
+        (false, true) => (1, "wrong"),
+        (false, false) => (2, "undecided"),
+    };
+    if json {
+        let findings: Vec<String> = report.findings.iter().take(show).map(ToString::to_string).collect();
+        let (file, operations, keys) = (file.display().to_string(), report.operations, report.keys);
+        let line = serde_json::json!({
+            "file": file, "operations": operations, "keys": keys, "verdict": verdict, "findings": findings,
+        });
+        println!("{line}");
+        return Ok(code);
+    }
+    tell(&file.display().to_string(), &report, show, begun.elapsed());
+    Ok(code)
+}
+
+fn tell(name: &str, report: &Report, show: usize, spent: Duration) {
+    let (operations, keys) = (report.operations, report.keys);
     if report.is_ok() {
-        println!("{name}: OK: {operations} operations on {keys} keys are linearizable ({spent:.1?})");
-        return Ok(0);
+        return println!("{name}: OK: {operations} operations on {keys} keys are linearizable ({spent:.1?})");
     }
     println!("{name}: {} findings in {operations} operations on {keys} keys ({spent:.1?})", report.findings.len());
     for finding in report.findings.iter().take(show) {
@@ -87,5 +108,4 @@ fn judge(file: &Path, show: usize) -> anyhow::Result<u8> {
     if let Some(more) = report.findings.len().checked_sub(show).filter(|&more| more > 0) {
         println!("... and {more} more");
     }
-    Ok(if report.is_wrong() { 1 } else { 2 })
 }
