@@ -226,6 +226,18 @@ fn what_is_said_must_be_durable() {
     assert_eq!(right.map(|wrong| wrong.is_some()), [false; 7], "somebody is accused wrongly");
 }
 
+/// Found by seed 10056: the question was made with a log that the winner of the election has replaced since.
+#[test]
+fn a_candidacy_that_leaves_after_it_was_lost_is_no_lie() {
+    let mut world = World::new();
+    let vote = PeerBody::Vote { last_index: 4, last_term: 1, transfer: false };
+    world.durable(2, (1, 2), &[1, 1, 1]);
+    assert_eq!(world.says(2, 3, 1, vote.clone()), None);
+    // Nobody has won: then it is one.
+    world.durable(2, (2, 2), &[1, 1, 1]);
+    assert!(world.says(2, 3, 2, vote).is_some());
+}
+
 /// An acknowledged entry is the leader's own, not just any entry in its place.
 #[test]
 fn another_entry_in_its_place_is_no_acknowledgement() {

@@ -69,8 +69,9 @@ pub fn judge(me: StoreId, to: StoreId, message: &PeerMessage, platter: &Platter,
         PeerBody::Vote { .. } if durable < term || (durable == term && vote != Some(me)) => {
             format!("stands for election in term {term}")
         }
+        // What the winner of that very election has replaced was there when the question was made.
         PeerBody::Vote { last_index, last_term, .. }
-            if durable == term && !has(held, *last_index, Some(*last_term)) =>
+            if durable == term && !has(held, *last_index, Some(*last_term)) && !lost(me, term, held, group) =>
         {
             format!("stands for election with entry {last_index} of term {last_term}")
         }
@@ -94,6 +95,11 @@ pub fn judge(me: StoreId, to: StoreId, message: &PeerMessage, platter: &Platter,
 
 fn has(held: &Held, index: u64, term: Option<u64>) -> bool {
     held.floor.0 >= index || held.term_at(index).is_some_and(|found| term.is_none_or(|term| term == found))
+}
+
+/// Whether another leads `term`, and its entries stand in the log: the election that `me` still asks for is over.
+fn lost(me: StoreId, term: u64, held: &Held, group: &Group) -> bool {
+    held.last_term() == term && group.leaders.get(&term).is_some_and(|leader| leader.0 != me)
 }
 
 /// The term of an entry in the log of the leader of `term`, while it still leads.
