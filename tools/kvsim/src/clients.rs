@@ -41,10 +41,15 @@ impl Clients {
         self.seats.iter().map(|seat| seat.machine).collect()
     }
 
+    /// A number that no client has had.
+    pub(crate) fn number(&self) -> u64 {
+        self.next.replace(self.next.get() + 1)
+    }
+
     /// A client process with a fresh session and an id of its own.
     pub fn caller(&self, machine: Machine) -> Caller {
         let cluster = &self.cluster;
-        let number = self.next.replace(self.next.get() + 1);
+        let number = self.number();
         let dice = Dice::new(cluster.plan.seed, Stream::Client, number << 8);
         // Nothing may rest on a client's clocks.
         let wall_ms = *dice.pick(&[200, 200, 60_000, 86_400_000]);

@@ -52,7 +52,8 @@ impl History {
         self.ops.borrow().len() - 1
     }
 
-    fn end(&self, at: usize, outcome: Outcome, version: Option<u64>) {
+    /// An operation ends.
+    pub(crate) fn end(&self, at: usize, outcome: Outcome, version: Option<u64>) {
         let ret = self.stamp();
         let mut ops = self.ops.borrow_mut();
         let op = &mut ops[at];

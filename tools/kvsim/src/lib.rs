@@ -23,6 +23,7 @@ pub mod net;
 pub mod ordinals;
 pub mod plan;
 pub mod report;
+pub mod rover;
 pub mod shrink;
 pub mod sim;
 pub mod watch;

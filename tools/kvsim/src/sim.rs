@@ -9,10 +9,11 @@ use crate::history::History;
 use crate::load::Caller;
 use crate::plan::{Options, Plan};
 use crate::report;
+use crate::rover::{Rover, key_of_each};
 use lincheck::Op;
 use ringkv_core::raft::Role;
 use ringkv_session::ReadLevel;
-use ringkv_wire::ids::{ShardId, StoreId};
+use ringkv_wire::ids::StoreId;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -137,6 +138,7 @@ impl Run {
         let history = Rc::new(History::new(exec, cluster.map.clone(), cluster.watch.clone()));
         let clients = Rc::new(Clients::new(cluster.clone(), history.clone()));
         let faults = Faults::new(cluster.clone(), clients.clone());
+        Rover::start(&cluster, &clients, history.clone());
         let tell_ns = Cell::new(if options.verbose { options.quiet_ns } else { u64::MAX });
         cluster.events.follow(options.follow);
         let stop_ns = options.until_ns.unwrap_or(u64::MAX);
@@ -203,7 +205,7 @@ impl Run {
         let auditor = self.clients.caller(cluster.net.machine());
         let (finished, wrong) = (Rc::new(Cell::new(false)), Rc::new(RefCell::new(Vec::new())));
         let (done, found, caller) = (finished.clone(), wrong.clone(), auditor.clone());
-        let (probes, keys) = (self.probes(), cluster.plan.load.keys);
+        let (probes, keys) = (key_of_each(&cluster.map, "probe"), cluster.plan.load.keys);
         // A table that rotted may fail the reads that need it.
         let rotten = cluster.nodes.iter().any(|node| node.damage().tables);
         let timeout_ms = if rotten { 200 } else { LIVE_MS };
@@ -233,21 +235,6 @@ impl Run {
         if !cluster.watch.is_wrong() && !self.is_stopped() {
             self.agree();
         }
-    }
-
-    /// A key for each shard.
-    fn probes(&self) -> BTreeMap<ShardId, String> {
-        let map = &self.cluster.map;
-        let mut probes = BTreeMap::new();
-        for key in (0..).map(|n| format!("probe{n}")) {
-            if let Some(shard) = map.shard_of(crate::cluster::KEYSPACE, key.as_bytes()) {
-                probes.entry(shard.id).or_insert(key);
-            }
-            if probes.len() == map.shards.len() {
-                break;
-            }
-        }
-        probes
     }
 
     /// All replicas come to the same applied index, and there to the same state.

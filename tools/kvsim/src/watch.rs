@@ -23,7 +23,7 @@ use bytes::Bytes;
 use group::Group;
 use look::Look;
 use platter::{Platter, Platters};
-use ringkv_core::raft::Raft;
+use ringkv_core::raft::{Raft, Role};
 use ringkv_shard::config::{Budgets, StoreConfig, StoreView};
 use ringkv_shard::digest::Digest;
 use ringkv_shard::witness::Witness;
@@ -55,12 +55,21 @@ pub struct Watch {
     exec: Executor,
     events: Rc<Events>,
     state: RefCell<State>,
+    elected: RefCell<Option<Elected>>,
 }
+
+/// Hears who was elected to lead what.
+pub type Elected = Rc<dyn Fn(StoreId, ShardId)>;
 
 impl Watch {
     /// Has seen nothing. `events` hears of every new role.
     pub fn new(exec: Executor, events: Rc<Events>) -> Watch {
-        Watch { exec, events, state: RefCell::default() }
+        Watch { exec, events, state: RefCell::default(), elected: RefCell::default() }
+    }
+
+    /// From now on `elected` hears of every new leader.
+    pub fn when_elected(&self, elected: Elected) {
+        *self.elected.borrow_mut() = Some(elected);
     }
 
     /// Something is wrong.
@@ -201,6 +210,9 @@ impl Witness for Eyes {
         };
         if let Some((role, term)) = turned {
             self.watch.events.turned(self.life.0, raft.shard(), role, term);
+            if let (Role::Leader, Some(elected)) = (role, &*self.watch.elected.borrow()) {
+                elected(self.life.0, raft.shard());
+            }
         }
         self.watch.all_wrong(found);
     }
