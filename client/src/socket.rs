@@ -3,6 +3,7 @@
 use bytes::{Bytes, BytesMut};
 use ringkv_session::ConnKey;
 use ringkv_wire::hello::{HELLO_BYTES, Hello};
+use rustix::net::sockopt::set_tcp_user_timeout;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,6 +16,8 @@ use tokio::task::JoinHandle;
 /// A read buffer's size, and the room below which a new one is taken. (Below malloc's threshold for mapping pages.)
 const READ_BYTES: usize = 64 << 10;
 const READ_BYTES_LEAST: usize = 8 << 10;
+/// Bytes that a store does not acknowledge for so long end the connection, ms. The stores' hosts keep to the same.
+const USER_TIMEOUT_MS: u32 = 5_000;
 
 /// What happened on a connection.
 pub(crate) enum Event {
@@ -109,6 +112,9 @@ impl Socket {
 async fn open(to: SocketAddr, hello: &Hello) -> io::Result<(Hello, TcpStream)> {
     let mut stream = TcpStream::connect(to).await?;
     stream.set_nodelay(true)?;
+    if let Err(error) = set_tcp_user_timeout(&stream, USER_TIMEOUT_MS) {
+        tracing::debug!(%to, %error, "a kernel without TCP_USER_TIMEOUT: the session alone notices a store that is silent");
+    }
     stream.write_all(&hello.encode()).await?;
     let mut answer = [0; HELLO_BYTES];
     stream.read_exact(&mut answer).await?;

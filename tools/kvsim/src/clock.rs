@@ -44,6 +44,11 @@ impl MachineClock {
         (at..at.saturating_add(4)).find(|&at| self.now(at).boot_ns >= boot_ns).unwrap_or(at.saturating_add(4))
     }
 
+    /// How much virtual time passes while the boot-time clock shows `ns` more, at its present rate.
+    pub fn lasts_ns(&self, ns: u64) -> u64 {
+        self.scale(ns, 1_000_000, 1_000_000 + self.drift_ppm.get())
+    }
+
     fn scale(&self, ns: u64, by: i64, of: i64) -> u64 {
         u64::try_from(u128::from(ns) * by as u128 / of as u128).unwrap_or(u64::MAX)
     }

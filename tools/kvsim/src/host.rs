@@ -126,6 +126,9 @@ impl Port for VirtualHost {
     fn machine(&self) -> Machine {
         self.0.parts.machine
     }
+    fn lasts_ns(&self, ns: u64) -> u64 {
+        self.0.parts.clock.lasts_ns(ns)
+    }
 }
 
 impl Host for VirtualHost {

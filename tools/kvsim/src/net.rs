@@ -2,11 +2,15 @@
 //!
 //! A connection is TCP as an application sees it: bytes arrive in order and unaltered, or the connection ends. So loss is a
 //! stall (a retransmission) or an end. A link can be slow, stall now and then, or be cut in one direction: then bytes wait,
-//! as TCP's do, and arrive when it heals, however old. A process that dies ends its connections; a machine that loses power
-//! says nothing, and the other side learns of it when it sends to the machine that is up again. What a process had sent
-//! before it was killed still arrives. A link can also alter bytes.
+//! as TCP's do, and arrive with the first attempt after it heals; when they are not acknowledged for 5 s, the connection ends
+//! (`patience`). A process that dies ends its connections; a machine that loses power says nothing, and the other side learns
+//! of it when it sends. What a process had sent before it was killed still arrives. A link can also alter bytes.
 
 mod conn;
+mod flight;
+mod harm;
+mod open;
+mod patience;
 
 pub use conn::{Net, Port};
 

@@ -21,9 +21,9 @@ use std::rc::Rc;
 
 const MS: u64 = 1_000_000;
 /// How long after the last fault every shard must take writes again, ms.
-const LIVE_MS: u64 = 20_000;
+const LIVE_MS: u64 = 10_000;
 /// How long all replicas may then take to reach the same state, ns.
-const AGREE_NS: u64 = 20_000 * MS;
+const AGREE_NS: u64 = 10_000 * MS;
 
 /// How often all stores are looked at as a whole, ns.
 const GLANCE_NS: u64 = 1_000 * MS;

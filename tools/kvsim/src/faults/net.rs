@@ -136,7 +136,8 @@ impl Fault {
         self.last(20, 500).await;
         self.cluster().start(n);
         if cut {
-            self.last(1_000, *self.dice.pick(&[5_000, 60_000])).await;
+            // A kernel gives up after 5 s.
+            self.last(100, *self.dice.pick(&[2_000, 60_000])).await;
             self.net().set_cut(from, to, false);
         } else {
             self.net().set_quality(from, to, None);

@@ -12,6 +12,8 @@ use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
+mod patience;
+
 const MS: u64 = 1_000_000;
 
 struct World {
@@ -139,26 +141,6 @@ fn the_same_seed_gives_the_same_trace() {
 }
 
 #[test]
-fn a_cut_holds_bytes_back_and_a_heal_delivers_them() {
-    for (cut_there, cut_back) in [(true, false), (false, true), (true, true)] {
-        let world = World::new(5);
-        world.echo();
-        let (host, conn) = world.client();
-        world.run(50 * MS);
-        assert!(seen(&host).0);
-        world.net.set_cut(world.client, world.server, cut_there);
-        world.net.set_cut(world.server, world.client, cut_back);
-        host.send(conn, Bytes::from_static(b"old"));
-        world.run(60_000 * MS);
-        assert_eq!(seen(&host), (false, Vec::new(), false));
-        world.net.set_cut(world.client, world.server, false);
-        world.net.set_cut(world.server, world.client, false);
-        world.run(62_000 * MS);
-        assert_eq!(seen(&host), (false, b"old".to_vec(), false));
-    }
-}
-
-#[test]
 fn nobody_there_closes_the_connection() {
     let world = World::new(1);
     let (host, _) = world.client();
@@ -172,27 +154,6 @@ fn nobody_there_closes_the_connection() {
     let (host, _) = world.client();
     world.run(10_100 * MS);
     assert_eq!(seen(&host), (false, Vec::new(), true), "refused at once");
-}
-
-#[test]
-fn a_dead_process_is_noticed_and_a_dead_machine_is_not() {
-    for power in [false, true] {
-        let world = World::new(2);
-        let group = world.echo();
-        let (host, conn) = world.client();
-        world.run(50 * MS);
-        assert!(seen(&host).0);
-        world.net.process_died(group, power);
-        world.exec.kill(group);
-        world.net.set_up(world.server, !power);
-        host.send(conn, Bytes::from_static(b"anybody?"));
-        world.run(10_000 * MS);
-        assert_eq!(seen(&host).2, !power, "power {power}");
-        world.net.set_up(world.server, true);
-        world.run(20_000 * MS);
-        assert_eq!(seen(&host).2, power, "up again, the machine answers with a reset");
-        assert_eq!(world.net.connections(), 0);
-    }
 }
 
 #[test]
@@ -247,53 +208,4 @@ fn a_link_that_alters_changes_one_byte_of_a_send() {
     world.run(2_000 * MS);
     let (_, got, closed) = seen(&host);
     assert_eq!((got.len(), got.iter().filter(|byte| **byte != 7).count(), closed), (100, 1, false));
-}
-
-#[test]
-fn a_half_open_connection_is_silent_and_then_reset() {
-    let (mut told, mut ended) = (0, 0);
-    for seed in 0..20 {
-        let world = World::new(seed);
-        world.echo();
-        let (host, conn) = world.client();
-        world.run(50 * MS);
-        assert!(seen(&host).0);
-        world.net.half_open(world.client, world.server, 5_000 * MS);
-        host.send(conn, Bytes::from_static(b"is anybody there"));
-        world.run(4_000 * MS);
-        let (_, got, closed) = seen(&host);
-        assert_eq!(got, b"", "seed {seed}: nobody answers");
-        if closed {
-            told += 1; // It was the client's side that forgot.
-            continue;
-        }
-        world.run(7_000 * MS);
-        assert_eq!(seen(&host), (false, Vec::new(), true), "seed {seed}");
-        ended += 1;
-    }
-    assert!(told > 0 && ended > 0, "{told} {ended}");
-}
-
-#[test]
-fn what_a_killed_process_had_sent_still_arrives() {
-    let arrived = (0..20).filter(|seed| {
-        let world = World::new(*seed);
-        let group = world.echo();
-        let (host, conn) = world.client();
-        world.run(50 * MS);
-        assert!(seen(&host).0);
-        world.net.set_cut(world.server, world.client, true);
-        host.send(conn, Bytes::from_static(b"old"));
-        world.run(1_000 * MS);
-        world.exec.kill(group);
-        world.net.process_died(group, false);
-        world.run(60_000 * MS);
-        assert_eq!(seen(&host), (false, Vec::new(), false));
-        world.net.set_cut(world.server, world.client, false);
-        world.run(62_000 * MS);
-        let (_, got, closed) = seen(&host);
-        assert!(closed, "then it ends");
-        got == b"old"
-    });
-    assert!((1..20).contains(&arrived.count()));
 }
