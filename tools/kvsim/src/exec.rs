@@ -93,8 +93,6 @@ impl Ord for Timer {
 struct Life {
     dead: bool,
     paused: bool,
-    /// It ran since that was last asked.
-    ran: bool,
     held: Vec<Key>,
 }
 
@@ -308,7 +306,6 @@ impl Executor {
                 return;
             }
             task.flag.queued.store(false, Ordering::Relaxed);
-            life.ran = true;
             task.future.take().map(|(future, waker)| (future, waker, task.group))
         };
         let Some((mut future, waker, group)) = taken else { return };
@@ -323,11 +320,6 @@ impl Executor {
         } else if let Some(task) = &mut self.0.tasks.borrow_mut()[key.slot] {
             task.future = Some((future, waker));
         }
-    }
-
-    /// Whether a group ran since this was last asked.
-    pub fn take_ran(&self, group: Group) -> bool {
-        std::mem::take(&mut self.0.lives.borrow_mut()[group.0].ran)
     }
 
     /// Moves time to the next timer and fires it. `false`: there is none up to `until_ns`, and time is now `until_ns`.

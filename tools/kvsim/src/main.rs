@@ -66,6 +66,7 @@ mod tests {
             "fuzz --seconds 60 --from 100 --jobs 2 --virtual-seconds 30 --require-marks --json",
             "fuzz --seeds 20",
             "replay --seed 1 --until 37.5s --from-time 30s -v",
+            "replay --seed 1 --json",
             "shrink --seed 1 --runs 50",
         ] {
             assert!(parsed(good).is_ok(), "{good}: {:?}", parsed(good).err());

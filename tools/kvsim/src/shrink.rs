@@ -2,7 +2,7 @@
 //!
 //! Each fault has dice of its own (see [`crate::faults`]), so leaving one out leaves the others as they are. What is tried is
 //! delta debugging (Zeller and Hildebrandt, "Simplifying and isolating failure-inducing input", 2002): halves first, then
-//! smaller parts.
+//! smaller parts. Each variant runs once: a second run would be the same.
 
 use crate::ordinals::Ordinals;
 use crate::plan::{FaultKind, Options};

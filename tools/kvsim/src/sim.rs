@@ -345,9 +345,9 @@ impl Run {
 
 /// Says how the stores are. No task does it: it must not disturb the run.
 fn tell(cluster: &Cluster) {
-    println!("-- {} ms, {} connections", cluster.exec.now_ns() / MS, cluster.net.connections());
+    tracing::info!(target: "kvsim", "{} connections", cluster.net.connections());
     for (n, _) in cluster.nodes.iter().enumerate().filter(|(_, node)| !node.is_up()) {
-        println!("n{}: down", n + 1);
+        tracing::info!(target: "kvsim", "n{}: down", n + 1);
     }
     for view in cluster.views() {
         let shards = view.shards.iter().map(|s| {
@@ -357,7 +357,7 @@ fn tell(cluster: &Cluster) {
         });
         let shards: Vec<String> = shards.collect();
         let (admitted, failed, memtables) = (view.admitted, view.failed, view.memtable_bytes);
-        println!("{}: admitted {admitted} failed {failed} memtables {memtables}: {}", view.id, shards.join("; "));
+        tracing::info!(target: "kvsim", "{}: admitted {admitted} failed {failed} memtables {memtables}: {}", view.id, shards.join("; "));
     }
 }
 
