@@ -7,7 +7,11 @@ use kvsim::plan::Options;
 use kvsim::sim::run;
 
 fn clean(seed: u64) {
-    let options = Options { seconds: Some(10), ..Options::default() };
+    clean_for(seed, 10);
+}
+
+fn clean_for(seed: u64, seconds: u64) {
+    let options = Options { seconds: Some(seconds), ..Options::default() };
     assert_eq!(run(seed, &options).wrong, Vec::<String>::new(), "seed {seed}");
 }
 
@@ -23,4 +27,11 @@ fn a_follower_that_holds_the_snapshots_last_entry_goes_on_behind_it() {
 #[test]
 fn a_store_that_failed_while_installing_acknowledges_nothing() {
     clean(2119);
+}
+
+/// A follower was killed while it fetched a snapshot. Started again it knew of no offer, and its leader took it for a slow
+/// one: for 11 s it got neither entries nor tables.
+#[test]
+fn a_follower_that_starts_again_is_offered_its_snapshot_again() {
+    clean_for(200_018, 60);
 }

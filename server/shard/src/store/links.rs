@@ -196,6 +196,7 @@ impl<H: Host> Store<H> {
             self.remember(peer, hello.incarnation, conn);
         } else {
             self.link_known(conn);
+            self.ships.linked(now, peer);
         }
     }
 

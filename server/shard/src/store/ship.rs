@@ -75,6 +75,13 @@ impl<D: Disk> Ships<D> {
         let inc = self.incoming.values().map(|i| i.asked_ns + REPEAT_NS);
         out.chain(inc).min().unwrap_or(u64::MAX)
     }
+
+    /// The link to a store is new: it may have started again, and know of no offer.
+    pub(super) fn linked(&mut self, now: Now, to: StoreId) {
+        for outgoing in self.outgoing.values_mut().filter(|outgoing| outgoing.to == to) {
+            (outgoing.fetched, outgoing.offered_ns) = (false, now.boot_ns);
+        }
+    }
 }
 
 /// A job of a snapshot has finished.
