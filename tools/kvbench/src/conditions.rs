@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::Surroundings;
 use crate::beside::allowed_cpus;
-use crate::keys::{Distribution, KEY_BYTES};
-use crate::workload::Workload;
+use crate::keys::KEY_BYTES;
+use crate::workload::{Pace, Workload};
 
 /// The conditions of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -38,11 +38,17 @@ pub struct Conditions {
     pub key_bytes: usize,
     /// Bytes of a value.
     pub value_bytes: usize,
-    /// `uniform` or `zipfian 0.99`.
+    /// Threads that made the calls.
+    #[serde(default)]
+    pub client_threads: usize,
+    /// `uniform`, `zipfian 0.99` and so on; `as each phase has it` when not said.
     pub distribution: String,
+    /// Seconds that each phase ran before it counted.
+    #[serde(default)]
+    pub warmup_s: f64,
     /// Seed of the choices.
     pub seed: u64,
-    /// Always `closed`: a caller waits for its answer.
+    /// `closed`: a caller waits for its answer; `open, N keys/s`; `open, rising`.
     pub r#loop: String,
     /// What the caller wants on record: nodes, hosts, pinning of the servers, shards.
     #[serde(default, flatten)]
@@ -51,7 +57,12 @@ pub struct Conditions {
 
 impl Conditions {
     /// Looks at this machine.
-    pub fn of_this_machine(clients: usize, workload: &Workload, surroundings: &Surroundings) -> Conditions {
+    pub fn of_this_machine(
+        clients: usize,
+        client_threads: usize,
+        workload: &Workload,
+        surroundings: &Surroundings,
+    ) -> Conditions {
         Conditions {
             kvbench: env!("CARGO_PKG_VERSION").to_owned(),
             kernel: fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned(),
@@ -65,12 +76,18 @@ impl Conditions {
             keys: workload.keys,
             key_bytes: KEY_BYTES,
             value_bytes: workload.value_bytes,
+            client_threads,
             distribution: match workload.distribution {
-                Distribution::Uniform => "uniform".to_owned(),
-                Distribution::Zipfian { theta } => format!("zipfian {theta}"),
+                Some(distribution) => distribution.to_string(),
+                None => "as each phase has it".to_owned(),
             },
+            warmup_s: workload.warmup.as_secs_f64(),
             seed: workload.seed,
-            r#loop: "closed".to_owned(),
+            r#loop: match workload.pace {
+                Pace::Closed => "closed".to_owned(),
+                Pace::Rate(rate) => format!("open, {rate} keys/s"),
+                Pace::Climb(_) => "open, rising".to_owned(),
+            },
             more: BTreeMap::new(),
         }
     }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use lincheck::{Kind, Op, Outcome};
 use serde::{Deserialize, Serialize};
 
-use crate::target::{Failure, Found};
+use crate::store::{Failure, Found};
 
 /// Collects operations.
 #[derive(Debug)]
@@ -29,21 +29,31 @@ pub fn tag_of(value: &[u8]) -> String {
     String::from_utf8_lossy(tag).into_owned()
 }
 
-/// One caller's part of a history.
+/// One thread's part of a history.
 #[derive(Debug)]
 pub struct Notes {
     started: Instant,
-    client: u64,
     ops: Vec<Op>,
 }
 
+/// Who called, and when.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked {
+    /// Number of the client. Calls of one client travel together, whoever made them: that is who asks, in a history.
+    pub client: u64,
+    /// When the call was made.
+    pub from: Instant,
+    /// When it was answered.
+    pub until: Instant,
+}
+
 impl Recorder {
-    /// An empty part for a caller that asks through client number `client`.
-    pub fn notes(&self, client: u64) -> Notes {
-        Notes { started: self.started, client, ops: Vec::new() }
+    /// An empty part.
+    pub fn notes(&self) -> Notes {
+        Notes { started: self.started, ops: Vec::new() }
     }
 
-    /// Takes a caller's part.
+    /// Takes a part.
     pub fn absorb(&mut self, notes: Notes) {
         self.ops.extend(notes.ops);
     }
@@ -79,8 +89,8 @@ impl Notes {
     }
 
     /// A read and its answer.
-    pub fn got(&mut self, key: &Bytes, from: Instant, until: Instant, answer: &Result<Option<Found>, Failure>) {
-        let mut op = self.op(key, Kind::Get, from, until);
+    pub fn got(&mut self, key: &Bytes, asked: Asked, answer: &Result<Option<Found>, Failure>) {
+        let mut op = self.op(key, Kind::Get, asked);
         match answer {
             Ok(Some(found)) => {
                 op.value = Some(tag_of(&found.bytes));
@@ -93,26 +103,26 @@ impl Notes {
     }
 
     /// A write and its answer.
-    pub fn wrote(&mut self, key: &Bytes, value: &Bytes, from: Instant, until: Instant, answer: &Result<u64, Failure>) {
-        let mut op = self.op(key, Kind::Put, from, until);
+    pub fn wrote(&mut self, key: &Bytes, value: &Bytes, asked: Asked, answer: &Result<u64, Failure>) {
+        let mut op = self.op(key, Kind::Put, asked);
         op.value = Some(tag_of(value));
         self.ops.push(told(op, answer));
     }
 
     /// A removal and its answer.
-    pub fn deleted(&mut self, key: &Bytes, from: Instant, until: Instant, answer: &Result<u64, Failure>) {
-        let op = self.op(key, Kind::Delete, from, until);
+    pub fn deleted(&mut self, key: &Bytes, asked: Asked, answer: &Result<u64, Failure>) {
+        let op = self.op(key, Kind::Delete, asked);
         self.ops.push(told(op, answer));
     }
 
-    fn op(&self, key: &Bytes, kind: Kind, from: Instant, until: Instant) -> Op {
+    fn op(&self, key: &Bytes, kind: Kind, asked: Asked) -> Op {
         Op {
-            client: self.client,
+            client: asked.client,
             key: String::from_utf8_lossy(key).into_owned(),
             kind,
             value: None,
-            call: self.at(from),
-            ret: Some(self.at(until)),
+            call: self.at(asked.from),
+            ret: Some(self.at(asked.until)),
             outcome: Outcome::Ok,
             version: None,
             shard: None,
@@ -185,13 +195,14 @@ mod tests {
     #[test]
     fn lincheck_reads_what_is_recorded() {
         let mut recorder = Recorder::default();
-        let mut notes = recorder.notes(3);
+        let mut notes = recorder.notes();
         let (key, value) = (Bytes::from("k1"), Bytes::from("3.1 k1 filler"));
-        let t = |ms| notes.started + Duration::from_millis(ms);
-        let times = [t(0), t(1), t(2), t(3), t(4), t(5)];
-        notes.wrote(&key, &value, times[0], times[1], &Ok(9));
-        notes.got(&key, times[2], times[3], &Ok(Some(Found { bytes: value.clone(), version: 9 })));
-        notes.wrote(&key, &Bytes::from("3.2 k1"), times[4], times[5], &Err(Failure::Unknown));
+        let start = notes.started;
+        let t = |ms| start + Duration::from_millis(ms);
+        let asked = |from, until| Asked { client: 3, from: t(from), until: t(until) };
+        notes.wrote(&key, &value, asked(0, 1), &Ok(9));
+        notes.got(&key, asked(2, 3), &Ok(Some(Found { bytes: value.clone(), version: 9 })));
+        notes.wrote(&key, &Bytes::from("3.2 k1"), asked(4, 5), &Err(Failure::Unknown));
         recorder.absorb(notes);
         let mut lines = Vec::new();
         recorder.write(&mut lines).unwrap();
@@ -205,11 +216,12 @@ mod tests {
     #[test]
     fn gaps_are_told_overall_and_per_shard() {
         let mut recorder = Recorder::default();
-        let mut notes = recorder.notes(1);
+        let mut notes = recorder.notes();
         let start = notes.started;
         let mut wrote = |key: &'static str, ms, answer| {
             let at = start + Duration::from_millis(ms);
-            notes.wrote(&Bytes::from(key), &Bytes::from(format!("{ms} {key}")), at, at, &answer);
+            let asked = Asked { client: 1, from: at, until: at };
+            notes.wrote(&Bytes::from(key), &Bytes::from(format!("{ms} {key}")), asked, &answer);
         };
         wrote("a", 0, Ok(1));
         wrote("b", 10, Ok(1));

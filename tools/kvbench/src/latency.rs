@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 const LONGEST_NS: u64 = 600_000_000_000;
 
 /// A histogram of latencies with three significant digits.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Latencies {
     histogram: Histogram<u64>,
 }
@@ -38,6 +38,11 @@ impl Latencies {
         self.histogram.len()
     }
 
+    /// The histogram, of nanoseconds.
+    pub fn histogram(&self) -> &Histogram<u64> {
+        &self.histogram
+    }
+
     /// The usual percentiles; zeros when nothing was recorded.
     pub fn percentiles(&self) -> Percentiles {
         let at = |quantile: f64| self.histogram.value_at_quantile(quantile) as f64 / 1_000.0;
@@ -49,6 +54,9 @@ impl Latencies {
             p90: at(0.90),
             p99: at(0.99),
             p999: at(0.999),
+            p9999: at(0.9999),
+            p99999: at(0.99999),
+            mean: self.histogram.mean() / 1_000.0,
             max: self.histogram.max() as f64 / 1_000.0,
         }
     }
@@ -65,6 +73,15 @@ pub struct Percentiles {
     pub p99: f64,
     /// 999 of 1,000 were faster.
     pub p999: f64,
+    /// 9,999 of 10,000 were faster.
+    #[serde(default)]
+    pub p9999: f64,
+    /// 99,999 of 100,000 were faster.
+    #[serde(default)]
+    pub p99999: f64,
+    /// The mean.
+    #[serde(default)]
+    pub mean: f64,
     /// The slowest.
     pub max: f64,
 }

@@ -6,10 +6,12 @@ use comfy_table::{CellAlignment, Table, TableStyle};
 use serde::{Deserialize, Serialize};
 
 use crate::beside::BesideReport;
+use crate::choose::Distribution;
 use crate::conditions::Conditions;
+use crate::conduct::Stretch;
 use crate::history::Answers;
 use crate::latency::{Latencies, Percentiles};
-use crate::target::Failure;
+use crate::tally::{Errors, Tally};
 use crate::workload::Kind;
 
 /// A whole run.
@@ -24,11 +26,14 @@ pub struct Report {
     pub conditions: Conditions,
 }
 
-/// One phase.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// One phase. Of a search for the knee it tells what the best rate came to.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct PhaseReport {
-    /// `load`, `read`, `write`, `mixed` or `sweep`.
+    /// `load`, `get`, `put`, `delete`, `mixed`, `ycsb-a` and so on, or `verify`.
     pub phase: String,
+    /// How keys were chosen: `uniform`, `zipfian 0.99`; `in order` where each was taken once.
+    #[serde(default)]
+    pub distribution: String,
     /// How long it took.
     pub seconds: f64,
     /// Calls made.
@@ -39,8 +44,29 @@ pub struct PhaseReport {
     pub ops_per_s: f64,
     /// Keys a second.
     pub keys_per_s: f64,
-    /// Latency of a call, microseconds.
+    /// In an open loop: keys a second that were to be asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offered_keys_per_s: Option<f64>,
+    /// Latency of a call, microseconds. In an open loop it counts from when the call was meant to be made.
     pub latency_us: Percentiles,
+    /// In an open loop: how late calls were made, microseconds. What the callers, all waiting, could not make in time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub late_us: Option<Percentiles>,
+    /// In an open loop: calls that were due and could not be made before the end. Their latencies count, up to the end.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub unmade: u64,
+    /// Of a search: the highest rate that was served well, keys a second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub knee_keys_per_s: Option<f64>,
+    /// Of a search: every rate that was tried, lowest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rates: Vec<RateStep>,
+    /// Second by second; the last is a part of one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub per_second: Vec<SecondReport>,
+    /// All latencies.
+    #[serde(skip)]
+    pub latencies: Latencies,
     /// Calls and keys that did not go well.
     pub errors: Errors,
     /// The machine at the same time.
@@ -48,67 +74,93 @@ pub struct PhaseReport {
     pub beside: BesideReport,
 }
 
-/// What did not go well, counted by key.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Errors {
-    /// Surely not done.
-    pub not_applied: u64,
-    /// Done, the answer lost.
-    pub applied: u64,
-    /// Not known.
-    pub unknown: u64,
-    /// Read and not there.
-    pub absent: u64,
-    /// Read, and it is another key's value.
-    pub wrong: u64,
-    /// Keys for which a call gave no answer at all.
-    pub unanswered: u64,
-    /// Callers that ended by a panic.
-    pub lost_callers: u64,
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
-impl Errors {
-    /// Counts one failure.
-    pub fn count(&mut self, failure: Failure) {
-        match failure {
-            Failure::NotApplied => self.not_applied += 1,
-            Failure::Applied => self.applied += 1,
-            Failure::Unknown => self.unknown += 1,
+/// One second of a phase.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct SecondReport {
+    /// When it was over, seconds from the start of the phase.
+    pub second: f64,
+    /// Keys a second.
+    pub keys_per_s: f64,
+    /// Median latency of the calls answered in it, microseconds.
+    pub p50_us: f64,
+    /// 99th percentile.
+    pub p99_us: f64,
+    /// The slowest.
+    pub max_us: f64,
+    /// Keys that did not go well.
+    pub errors: u64,
+}
+
+impl SecondReport {
+    /// Of a tally of `width` seconds that ended at `second`.
+    pub fn new(second: f64, width: f64, tally: &Tally) -> SecondReport {
+        let latency = tally.latencies.percentiles();
+        SecondReport {
+            second,
+            keys_per_s: tally.keys as f64 / width,
+            p50_us: latency.p50,
+            p99_us: latency.p99,
+            max_us: latency.max,
+            errors: tally.errors.total(),
         }
     }
+}
 
-    /// Adds all of `other`.
-    pub fn add(&mut self, other: &Errors) {
-        self.not_applied += other.not_applied;
-        self.applied += other.applied;
-        self.unknown += other.unknown;
-        self.absent += other.absent;
-        self.wrong += other.wrong;
-        self.unanswered += other.unanswered;
-        self.lost_callers += other.lost_callers;
-    }
+/// One rate of a search for the knee.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct RateStep {
+    /// Keys a second that were to be asked for.
+    pub offered_keys_per_s: f64,
+    /// Keys a second that were answered.
+    pub keys_per_s: f64,
+    /// Latency of a call from when it was meant to be made, microseconds.
+    pub latency_us: Percentiles,
+    /// Calls that could not be made before the end.
+    pub unmade: u64,
+    /// Keys that did not go well.
+    pub errors: u64,
+    /// Whether the rate was served well.
+    pub well: bool,
+}
 
-    /// All of them.
-    pub fn total(&self) -> u64 {
-        let asked = self.not_applied + self.applied + self.unknown;
-        asked + self.absent + self.wrong + self.unanswered + self.lost_callers
+impl RateStep {
+    /// What came of one rate.
+    pub fn new(report: &PhaseReport, offered_keys_per_s: f64, well: bool) -> RateStep {
+        RateStep {
+            offered_keys_per_s,
+            keys_per_s: report.keys_per_s,
+            latency_us: report.latency_us,
+            unmade: report.unmade,
+            errors: report.errors.total(),
+            well,
+        }
     }
 }
 
 impl PhaseReport {
-    /// Rates and percentiles of a phase; what ran beside it is filled in by the caller.
-    pub fn new(kind: Kind, seconds: f64, calls: u64, keys: u64, latencies: &Latencies, errors: Errors) -> PhaseReport {
+    /// Rates and percentiles of a stretch; what ran beside it is filled in by the caller.
+    pub(crate) fn new(kind: Kind, distribution: Distribution, stretch: Stretch) -> PhaseReport {
+        let seconds = stretch.took.as_secs_f64();
         let rate = |count: u64| if seconds > 0.0 { count as f64 / seconds } else { 0.0 };
+        let Tally { latencies, calls, keys, errors } = stretch.tally;
+        let in_order = kind.takes_each_once();
         PhaseReport {
             phase: kind.name().to_owned(),
+            distribution: if in_order { "in order".to_owned() } else { distribution.to_string() },
             seconds,
             calls,
             keys,
             ops_per_s: rate(calls),
             keys_per_s: rate(keys),
             latency_us: latencies.percentiles(),
+            latencies,
+            per_second: stretch.seconds,
             errors,
-            beside: BesideReport::default(),
+            ..PhaseReport::default()
         }
     }
 }
@@ -120,39 +172,79 @@ impl Report {
     }
 }
 
+/// Calls from which on the farthest percentiles mean something.
+const FAR_CALLS: u64 = 100_000;
+
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let far = self.phases.iter().any(|phase| phase.calls >= FAR_CALLS);
         let mut table = Table::new();
         table.load_style(TableStyle::new());
-        table.set_header(["", "keys/s", "calls/s", "p50", "p90", "p99", "p99.9", "max", "errors"]);
+        let (near, farther) = (["", "keys/s", "calls/s", "p50", "p90", "p99", "p99.9"], ["p99.99", "p99.999"]);
+        let farther = farther.into_iter().filter(|_| far);
+        table.set_header(near.into_iter().chain(farther).chain(["max", "errors"]));
         for phase in &self.phases {
-            table.add_row([
-                phase.phase.clone(),
-                thousands(phase.keys_per_s),
-                thousands(phase.ops_per_s),
-                micros(phase.latency_us.p50),
-                micros(phase.latency_us.p90),
-                micros(phase.latency_us.p99),
-                micros(phase.latency_us.p999),
-                micros(phase.latency_us.max),
-                phase.errors.total().to_string(),
-            ]);
-            table.add_row(beside_row("  hiccups", &phase.beside.hiccup_us));
-            if let Some(flush) = &phase.beside.fdatasync_us {
-                table.add_row(beside_row("  fdatasync", flush));
+            let mut row = vec![phase.phase.clone(), thousands(phase.keys_per_s), thousands(phase.ops_per_s)];
+            row.extend(times(&phase.latency_us, far));
+            row.push(phase.errors.total().to_string());
+            table.add_row(row);
+            if let Some(offered) = phase.offered_keys_per_s {
+                let mut row = vec!["  offered, late by".to_owned(), thousands(offered), String::new()];
+                row.extend(times(&phase.late_us.unwrap_or_default(), far));
+                table.add_row(row);
+            }
+            for (name, beside) in [("hiccups", Some(phase.beside.hiccup_us)), ("fdatasync", phase.beside.fdatasync_us)]
+            {
+                let Some(beside) = beside else { continue };
+                let mut row = vec![format!("  {name}"), String::new(), String::new()];
+                row.extend(times(&beside, far));
+                table.add_row(row);
             }
         }
         for column in table.column_iter_mut().skip(1) {
             column.set_cell_alignment(CellAlignment::Right);
         }
-        write!(f, "{table}")
+        write!(f, "{table}")?;
+        self.phases.iter().filter(|phase| !phase.rates.is_empty()).try_for_each(|phase| knee(phase, f))
     }
 }
 
-fn beside_row(name: &str, times: &Percentiles) -> [String; 9] {
-    let none = String::new;
-    let [p50, p90, p99, p999, max] = [times.p50, times.p90, times.p99, times.p999, times.max].map(micros);
-    [name.to_owned(), none(), none(), p50, p90, p99, p999, max, none()]
+/// The percentiles of one row.
+fn times(times: &Percentiles, far: bool) -> Vec<String> {
+    let near = [times.p50, times.p90, times.p99, times.p999];
+    let far = [times.p9999, times.p99999].into_iter().filter(|_| far);
+    near.into_iter().chain(far).chain([times.max]).map(micros).collect()
+}
+
+/// The rates of a search.
+fn knee(phase: &PhaseReport, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let mut table = Table::new();
+    table.load_style(TableStyle::new());
+    table.set_header([phase.phase.as_str(), "offered/s", "answered/s", "p50", "p99", "p99.9", "max", "unmade", ""]);
+    for step in &phase.rates {
+        let [p50, p99, p999, max] =
+            [step.latency_us.p50, step.latency_us.p99, step.latency_us.p999, step.latency_us.max].map(micros);
+        let is_knee = phase.knee_keys_per_s == Some(step.offered_keys_per_s);
+        let verdict = if is_knee {
+            "the knee"
+        } else if step.well {
+            ""
+        } else {
+            "too much"
+        };
+        let [offered, answered] = [step.offered_keys_per_s, step.keys_per_s].map(thousands);
+        let cells =
+            [String::new(), offered, answered, p50, p99, p999, max, step.unmade.to_string(), verdict.to_owned()];
+        table.add_row(cells);
+    }
+    for column in table.column_iter_mut().skip(1).take(7) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    write!(f, "\n\n{table}")?;
+    match phase.knee_keys_per_s {
+        Some(rate) => write!(f, "\nknee of {}: {} keys/s", phase.phase, thousands(rate)),
+        None => write!(f, "\n{}: no rate was served well", phase.phase),
+    }
 }
 
 /// `1234567.8` as `1,234,568`.
@@ -169,7 +261,7 @@ pub fn thousands(number: f64) -> String {
 }
 
 /// Microseconds in the unit that reads best.
-fn micros(us: f64) -> String {
+pub fn micros(us: f64) -> String {
     match us {
         us if us < 1_000.0 => format!("{us:.0} us"),
         us if us < 1_000_000.0 => format!("{:.1} ms", us / 1_000.0),

@@ -43,20 +43,20 @@ impl Target for Memory {
         Ok(*writes)
     }
 
-    async fn get_many(&self, keys: Vec<Bytes>) -> Vec<Result<Option<Found>, Failure>> {
+    async fn get_many(&self, keys: Vec<Bytes>) -> impl Iterator<Item = Result<Option<Found>, Failure>> {
         let mut answers = Vec::new();
         for key in keys {
             answers.push(self.get(key).await);
         }
-        answers
+        answers.into_iter()
     }
 
-    async fn put_many(&self, pairs: Vec<(Bytes, Bytes)>) -> Vec<Result<u64, Failure>> {
+    async fn put_many(&self, pairs: Vec<(Bytes, Bytes)>) -> impl Iterator<Item = Result<u64, Failure>> {
         let mut answers = Vec::new();
         for (key, value) in pairs {
             answers.push(self.put(key, value).await);
         }
-        answers
+        answers.into_iter()
     }
 }
 
@@ -64,21 +64,18 @@ fn workload(batch: usize) -> Workload {
     let phase = |kind, keys| Phase { kind, keys, seconds: None };
     Workload {
         keys: 500,
-        prefix: "k".into(),
         value_bytes: 40,
         batch,
         tasks: 5,
-        distribution: Distribution::Zipfian { theta: 0.99 },
-        seed: 1,
-        deletes_percent: 0,
-        rest: std::time::Duration::ZERO,
+        distribution: Some(Distribution::Zipfian { theta: 0.99 }),
         phases: vec![
             phase(Kind::Load, 500),
-            phase(Kind::Read, 2_000),
-            phase(Kind::Write, 700),
+            phase(Kind::Get, 2_000),
+            phase(Kind::Put, 700),
             phase(Kind::Mixed { reads_percent: 50 }, 1_000),
-            phase(Kind::Sweep, 500),
+            phase(Kind::Verify, 500),
         ],
+        ..Workload::default()
     }
 }
 
@@ -107,7 +104,7 @@ async fn batches_cover_every_key() {
 #[tokio::test]
 async fn the_json_has_the_promised_shape() {
     let dir = tempfile::tempdir().unwrap();
-    let surroundings = Surroundings { probe_dir: Some(dir.path().to_owned()), progress: None };
+    let surroundings = Surroundings { probe_dir: Some(dir.path().to_owned()), ..Surroundings::default() };
     let report = run(&[Memory::default()], &workload(4), &surroundings, None).await.unwrap();
     let json = serde_json::to_value(&report).unwrap();
     for phase in json["phases"].as_array().unwrap() {
@@ -153,7 +150,7 @@ async fn a_history_of_a_map_is_linearizable() {
 
 #[tokio::test]
 async fn a_phase_ends_when_its_time_is_up() {
-    let endless = Phase { kind: Kind::Read, keys: u64::MAX, seconds: Some(0.05) };
+    let endless = Phase { kind: Kind::Get, keys: u64::MAX, seconds: Some(0.05) };
     let workload = Workload { phases: vec![endless], ..workload(1) };
     let report = run(&[Memory::default()], &workload, &Surroundings::default(), None).await.unwrap();
     assert!(report.phases[0].calls > 0);

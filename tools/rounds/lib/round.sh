@@ -14,10 +14,11 @@ cluster_up() {
 
 cluster_down() { nodes_end; net_down; rm -f "$dir"/n*.pid; }
 
-# load SECONDS PHASES: kvbench in the client's namespace. A bounded rate keeps histories small enough for a sharp judge.
+# load SECONDS WORK..: kvbench in the client's namespace. A bounded rate keeps histories small enough for a sharp judge.
 load() {
-    in_net client timeout --kill-after=5 $(($1 + 60)) "$bin/kvbench" --seeds "$(seeds)" --prefix r --keys 24 --clients 4 \
-        --tasks 16 --rest-ms 4 --reads-percent 50 --deletes-percent 12 --value-bytes 4000 --phases "$2" --seconds "$1" \
+    local span=$1; shift
+    in_net client timeout --kill-after=5 $((span + 60)) "$bin/kvbench" "$@" --seeds "$(seeds)" --prefix r --keys 24 --clients 4 \
+        --tasks 16 --rest-ms 4 --reads-percent 50 --deletes-percent 12 --value-bytes 4000 --seconds "$span" \
         --timeout-ms 2000 --seed "$round_seed" --probe-dir "$dir" --history "$dir/history.jsonl" --json "$dir/bench.json" \
         >"$dir/bench.log" 2>&1 3>&- || [ $? = 1 ] # 1: some calls did not go well
 }
@@ -47,7 +48,7 @@ one_round() {
     [ -n "$json" ] || say "round $number: seed $round_seed: $nodes nodes, $replicas replicas, host $host, ${disks:+$fs, }memtables $memtable_mib MiB"
     if cluster_up; then
         load_began_us=${EPOCHREALTIME//[!0-9]/}
-        load "$seconds" mixed,sweep,sweep &
+        load "$seconds" mixed verify verify &
         local bench=$!
         # In a subshell of its own, so that it waits for its own faults only.
         (attack) || note "finding: the attack itself failed"

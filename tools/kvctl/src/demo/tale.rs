@@ -145,18 +145,16 @@ impl Scene<'_> {
             value_bytes: 100,
             batch: BATCH,
             tasks: 16,
-            distribution: Distribution::Zipfian { theta: 0.99 },
-            seed: 1,
-            deletes_percent: 0,
-            rest: Duration::ZERO,
+            distribution: Some(Distribution::Zipfian { theta: 0.99 }),
             phases: vec![phase(Kind::Load, BENCH_KEYS)],
+            ..Workload::default()
         };
-        let surroundings = Surroundings { probe_dir: Some(self.cluster.dir().to_owned()), progress: None };
+        let surroundings = Surroundings { probe_dir: Some(self.cluster.dir().to_owned()), ..Surroundings::default() };
         let clients = std::slice::from_ref(&self.client);
         let loaded = kvbench::run(clients, &load, &surroundings, None).await?;
         // A slow machine has not loaded all of them in time; what was not loaded is not asked for.
         let keys = loaded.phases.iter().map(|phase| phase.keys).sum::<u64>().max(1);
-        let phases = vec![phase(Kind::Write, u64::MAX / 2), phase(Kind::Read, u64::MAX / 2)];
+        let phases = vec![phase(Kind::Put, u64::MAX / 2), phase(Kind::Get, u64::MAX / 2)];
         let mut report = kvbench::run(clients, &Workload { keys, phases, ..load }, &surroundings, None).await?;
         report.phases.splice(0..0, loaded.phases);
         let unloaded = report.phases.first().is_some_and(|load| load.errors.total() > 0);
