@@ -14,7 +14,9 @@ use std::task::{Poll, Waker};
 
 /// How long a session waits before it asks elsewhere, ms. One that moves on while a leader that was cut off may still believe
 /// in its lease sees what that leader's readers must not miss.
-const ATTEMPTS_MS: [u64; 4] = [1_000, 1_000, 300, 150];
+const ATTEMPTS_MS: [u64; 4] = [PATIENT_MS, PATIENT_MS, 300, 150];
+/// How long one waits that gives a right but slow store the time to answer, ms.
+pub const PATIENT_MS: u64 = 1_000;
 
 #[derive(Default)]
 struct Links {
@@ -38,13 +40,14 @@ struct Inner {
 pub struct Client(Rc<Inner>);
 
 impl Client {
-    /// A client with a fresh session; runs on `host` until its group dies.
-    pub fn new(host: VirtualHost, seeds: Vec<SocketAddr>) -> Client {
+    /// A client with a fresh session, as patient as said, or by chance; runs on `host` until its group dies.
+    pub fn new(host: VirtualHost, seeds: Vec<SocketAddr>, attempt_ms: Option<u64>) -> Client {
         let mut id = [0; 16];
         id[..8].copy_from_slice(&host.random().to_le_bytes());
         id[8..].copy_from_slice(&host.random().to_le_bytes());
         let mut config = SessionConfig::new(seeds, ClientId(id));
-        config.attempt_timeout_ms = ATTEMPTS_MS[(host.random() % ATTEMPTS_MS.len() as u64) as usize];
+        let by_chance = ATTEMPTS_MS[(host.random() % ATTEMPTS_MS.len() as u64) as usize];
+        config.attempt_timeout_ms = attempt_ms.unwrap_or(by_chance);
         let session = Session::new(config, host.now(), host.random());
         let inner = Inner { host, session: RefCell::new(session), calls: RefCell::default() };
         let client = Client(Rc::new(inner));

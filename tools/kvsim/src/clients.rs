@@ -46,8 +46,8 @@ impl Clients {
         self.next.replace(self.next.get() + 1)
     }
 
-    /// A client process with a fresh session and an id of its own.
-    pub fn caller(&self, machine: Machine) -> Caller {
+    /// A client process with a fresh session and an id of its own; `attempt_ms`: how long it waits before it asks elsewhere.
+    pub fn caller(&self, machine: Machine, attempt_ms: Option<u64>) -> Caller {
         let cluster = &self.cluster;
         let number = self.number();
         let dice = Dice::new(cluster.plan.seed, Stream::Client, number << 8);
@@ -64,7 +64,7 @@ impl Clients {
             disk: FaultDisk::new(0),
             dice,
         });
-        let client = Client::new(host, cluster.seeds());
+        let client = Client::new(host, cluster.seeds(), attempt_ms);
         self.history.met(&client);
         Caller { client, number, history: self.history.clone() }
     }
@@ -75,7 +75,7 @@ impl Clients {
         if seat.process.get().is_some() {
             return;
         }
-        let caller = self.caller(seat.machine);
+        let caller = self.caller(seat.machine, None);
         let group = caller.client.host().group();
         seat.process.set(Some(group));
         let plan = &self.cluster.plan;

@@ -121,17 +121,15 @@ impl Caller {
         }
     }
 
-    /// Reads distinct keys.
-    pub async fn get_many(&self, keys: &[String], timeout_ms: u64, level: ReadLevel) {
+    /// Reads distinct keys. Whether each was answered.
+    pub async fn get_many(&self, keys: &[String], timeout_ms: u64, level: ReadLevel) -> Vec<bool> {
         let at: Vec<usize> = keys.iter().map(|key| self.history.begin(self.number, key, Kind::Get, None)).collect();
         let keys = keys.iter().map(|key| Bytes::copy_from_slice(key.as_bytes())).collect();
         let ask = Ask::GetMany { keyspace: KEYSPACE, keys };
         let Completion::GotMany(results) = self.client.call(ask, timeout_ms, Some(level)).await else {
             unreachable!("a get of many is answered as such")
         };
-        for (at, result) in at.into_iter().zip(results) {
-            self.history.got(at, result);
-        }
+        at.into_iter().zip(results).map(|(at, result)| self.history.got(at, result)).collect()
     }
 
     /// Calls at random until `until_ns`, at this client's share of the rate; the calls run beside each other.
@@ -175,7 +173,7 @@ impl Caller {
             10..=15 => drop(self.get(&key, timeout_ms, lease).await),
             16..=17 => drop(self.get(&key, timeout_ms, ReadLevel::ReadIndex).await),
             18 => self.put_many(&load.several(dice), timeout_ms).await,
-            _ => self.get_many(&load.several(dice), timeout_ms, lease).await,
+            _ => drop(self.get_many(&load.several(dice), timeout_ms, lease).await),
         }
     }
 }

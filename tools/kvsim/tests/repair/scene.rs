@@ -55,7 +55,7 @@ impl Scene {
         let cluster = Rc::new(Cluster::new(exec.clone(), plan, shipped()));
         let history = Rc::new(History::new(exec, cluster.map.clone(), cluster.watch.clone()));
         (0..nodes).for_each(|n| cluster.start(n));
-        let caller = Clients::new(cluster.clone(), history.clone()).caller(cluster.net.machine());
+        let caller = Clients::new(cluster.clone(), history.clone()).caller(cluster.net.machine(), None);
         let scene = Scene { cluster, history, caller, world };
         assert!(scene.put("k0", 10), "the cluster begins");
         scene
