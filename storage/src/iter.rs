@@ -3,7 +3,7 @@
 use crate::disk::Disk;
 use crate::error::StorageError;
 use crate::gate::Pace;
-use crate::memtable::Memtable;
+use crate::memtable::{Memtable, Walk};
 use crate::sst::reader::Table;
 use crate::sst::scan::TableScan;
 use crate::sst::{Record, Value};
@@ -13,7 +13,7 @@ use std::rc::Rc;
 
 /// Where records come from, in order, each key once.
 enum Source<D: Disk> {
-    Memory(Rc<Memtable>),
+    Memory(Walk),
     Table(TableScan<D>),
 }
 
@@ -27,7 +27,7 @@ pub struct MergeIter<D: Disk> {
 impl<D: Disk> MergeIter<D> {
     /// Over memtables, then tables, each list newest first. Nothing in a memtable is older than anything in a table.
     pub fn new(memtables: &[Rc<Memtable>], tables: &[Rc<Table<D>>]) -> MergeIter<D> {
-        let memory = memtables.iter().map(|memtable| Source::Memory(memtable.clone()));
+        let memory = memtables.iter().map(|memtable| Source::Memory(Walk::new(memtable.clone())));
         let disk = tables.iter().map(|table| Source::Table(TableScan::new(table.clone())));
         MergeIter { sources: memory.chain(disk).map(|source| (source, None)).collect(), started: false }
     }
@@ -36,15 +36,15 @@ impl<D: Disk> MergeIter<D> {
     pub async fn next(&mut self) -> Result<Option<Record>, StorageError> {
         if !std::mem::replace(&mut self.started, true) {
             for at in 0..self.sources.len() {
-                self.advance(at, None).await?;
+                self.advance(at).await?;
             }
         }
         let Some(first) = self.least() else { return Ok(None) };
         let Some(record) = self.sources[first].1.take() else { return Ok(None) };
-        self.advance(first, Some(&record)).await?;
+        self.advance(first).await?;
         for at in first + 1..self.sources.len() {
             if self.sources[at].1.as_ref().is_some_and(|head| head.tree_key() == record.tree_key()) {
-                self.advance(at, Some(&record)).await?;
+                self.advance(at).await?;
             }
         }
         Ok(Some(record))
@@ -56,11 +56,11 @@ impl<D: Disk> MergeIter<D> {
         heads.min().map(|(_, at)| at)
     }
 
-    /// Moves a source, whose last record had the key of `last`, to its next one.
-    async fn advance(&mut self, at: usize, last: Option<&Record>) -> Result<(), StorageError> {
+    /// Moves a source to its next record.
+    async fn advance(&mut self, at: usize) -> Result<(), StorageError> {
         let (source, head) = &mut self.sources[at];
         *head = match source {
-            Source::Memory(memtable) => memtable.next_after(last.map(Record::tree_key)),
+            Source::Memory(walk) => walk.next().await,
             Source::Table(scan) => scan.next().await?,
         };
         Ok(())

@@ -19,7 +19,7 @@ use crate::error::StorageError;
 use crate::gate::Gate;
 use crate::iter::MergeIter;
 use crate::manifest::TreeRecord;
-use crate::memtable::Memtable;
+use crate::memtable::{Hint, Memtable, Slot};
 use crate::sst::TreeKey;
 use crate::sst::reader::{Found, find_in};
 use bytes::Bytes;
@@ -30,17 +30,53 @@ use std::rc::Rc;
 use version::Version;
 
 /// A memtable smaller than this is copied for an iterator; a larger one is frozen.
-const COPY_ENTRIES_MAX: usize = 1024;
+const COPY_BYTES_MAX: usize = 256 << 10;
 
-/// The answer of [`Tree::get_now`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Lookup {
+/// Keys that [`Tree::look`] takes at once: enough to fetch their memory side by side.
+pub const LOOK_KEYS_MAX: usize = 32;
+
+/// A key that is looked for.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Sought<'k> {
+    /// Its keyspace.
+    pub keyspace: KeyspaceId,
+    /// The key.
+    pub key: &'k [u8],
+    /// [`key_hash`] of the two.
+    pub hash: u64,
+}
+
+impl<'k> Sought<'k> {
+    /// A key and its hash.
+    pub fn new(keyspace: KeyspaceId, key: &'k [u8]) -> Sought<'k> {
+        Sought { keyspace, key, hash: key_hash(keyspace, key) }
+    }
+
+    fn tree_key(&self) -> TreeKey<'k> {
+        (self.keyspace, self.key)
+    }
+}
+
+/// What memory says of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lookup<'t> {
     /// The newest version.
-    Found(Value),
+    Found {
+        /// Log index of the write.
+        version: u64,
+        /// The value, where it stands.
+        value: &'t [u8],
+    },
     /// There is none, or it was deleted.
     Absent,
     /// A block must be read: ask [`Tree::get`].
     Disk,
+}
+
+impl<'t> From<Slot<'t>> for Lookup<'t> {
+    fn from(slot: Slot<'t>) -> Lookup<'t> {
+        slot.value.map_or(Lookup::Absent, |value| Lookup::Found { version: slot.version, value })
+    }
 }
 
 /// One shard's tree. Clones are the same one.
@@ -122,12 +158,16 @@ impl<D: Disk> TreeState<D> {
     }
 
     /// What the memtables say: none when they do not know the key.
-    fn in_memory(&self, key: TreeKey<'_>) -> Option<Option<Value>> {
-        let active = self.active.borrow();
-        let frozen = self.frozen.borrow();
-        let slot = active.get(key).or_else(|| frozen.iter().find_map(|frozen| frozen.memtable.get(key)))?;
-        Some(slot.value.clone().map(|value| Value { value, version: slot.version }))
+    fn in_memory(&self, key: Sought<'_>) -> Option<Option<Value>> {
+        let (active, frozen) = (self.active.borrow(), self.frozen.borrow());
+        let slot = active.get(key.tree_key(), key.hash).or_else(|| in_frozen(&frozen, key))?;
+        Some(slot.value.map(|value| Value { value: Bytes::copy_from_slice(value), version: slot.version }))
     }
+}
+
+/// The newest write of a key in memtables that are being flushed.
+fn in_frozen<'f>(frozen: &'f [Frozen], key: Sought<'_>) -> Option<Slot<'f>> {
+    frozen.iter().find_map(|frozen| frozen.memtable.get(key.tree_key(), key.hash))
 }
 
 impl<D: Disk> Tree<D> {
@@ -155,28 +195,23 @@ impl<D: Disk> Tree<D> {
         self.engine.count_memtable(grown);
     }
 
-    /// Looks a key up in memtables, filters and the block cache. Never waits.
-    pub fn get_now(&self, keyspace: KeyspaceId, key: &[u8]) -> Lookup {
-        match self.state.in_memory((keyspace, key)) {
-            Some(Some(value)) => return Lookup::Found(value),
-            Some(None) => return Lookup::Absent,
-            None => {}
-        }
-        let version = self.state.version.borrow();
-        if version.tables.is_empty() && version.closed.is_none() {
-            return Lookup::Absent;
-        }
-        let hash = key_hash(keyspace, key);
-        for table in &version.tables {
-            match table.find_now((keyspace, key), hash, &self.engine.cache) {
-                Found::Value(value) => return Lookup::Found(value),
-                Found::Deleted => return Lookup::Absent,
-                Found::Nothing => {}
-                Found::Block(_) => return Lookup::Disk,
+    /// Looks keys up in memtables, filters and the block cache; `each` hears of each in their order. Never waits. The memory of
+    /// all keys is fetched side by side: a batch costs little more than its slowest key.
+    ///
+    /// # Panics
+    /// With more than [`LOOK_KEYS_MAX`] keys, or when `each` writes to the tree.
+    pub fn look(&self, keys: &[Sought<'_>], mut each: impl FnMut(Lookup<'_>)) {
+        let (active, frozen, version) = (self.state.active.borrow(), self.state.frozen.borrow(), self.state.version());
+        keys.iter().for_each(|key| active.prepare(key.hash));
+        let mut hints = [Hint::default(); LOOK_KEYS_MAX];
+        let hints = &mut hints[..keys.len()];
+        keys.iter().zip(hints.iter_mut()).for_each(|(key, hint)| *hint = active.hint(key.hash));
+        for (key, hint) in keys.iter().zip(hints) {
+            match active.get_hinted(key.tree_key(), *hint).or_else(|| in_frozen(&frozen, *key)) {
+                Some(slot) => each(slot.into()),
+                None => version.look(&self.engine.cache, *key, &mut each),
             }
         }
-        // What a table that is not open holds is an error: for `get` to tell.
-        if version.closed.is_some() { Lookup::Disk } else { Lookup::Absent }
     }
 
     /// Looks a key up, reading blocks where needed, in the tree as it is when this is called. A block that cannot be
@@ -187,13 +222,13 @@ impl<D: Disk> Tree<D> {
         keyspace: KeyspaceId,
         key: &[u8],
     ) -> impl Future<Output = Result<Option<Value>, StorageError>> + 'static {
-        let memory = self.state.in_memory((keyspace, key));
-        let engine = self.engine.clone();
+        let sought = Sought::new(keyspace, key);
+        let memory = self.state.in_memory(sought);
+        let (engine, hash) = (self.engine.clone(), sought.hash);
         // Only a key that memory does not know is carried to the disk.
         let disk = memory.is_none().then(|| (self.state.version(), Bytes::copy_from_slice(key)));
         async move {
             let Some((version, key)) = disk else { return Ok(memory.flatten()) };
-            let hash = key_hash(keyspace, &key);
             for table in &version.tables {
                 let mut found = table.find_now((keyspace, &key), hash, &engine.cache);
                 if let Found::Block(place) = found {
@@ -238,7 +273,7 @@ impl<D: Disk> Tree<D> {
 
     /// Walks the tree as it is now; later writes, flushes and merges do not change what the walk sees.
     pub fn iter(&self) -> TreeIter<D> {
-        let small = self.state.active.borrow().entries() < COPY_ENTRIES_MAX;
+        let small = self.state.active.borrow().bytes() < COPY_BYTES_MAX;
         let copied = small.then(|| Rc::new(self.state.active.borrow().clone()));
         if !small {
             self.state.freeze();

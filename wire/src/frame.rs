@@ -90,37 +90,61 @@ pub struct Message {
     pub body: Bytes,
 }
 
+/// The longest body that one frame holds.
+const ROOM: usize = limits::FRAME_BYTES_MAX - FRAME_HEADER_BYTES;
+
 /// Appends `body` to `out` as one frame, or as chunks when it is longer than a frame.
 ///
 /// # Panics
 /// When `body` is longer than `MESSAGE_BYTES_MAX`: the caller's own messages are bounded.
 pub fn encode(kind: Kind, id: u64, body: &[u8], out: &mut Vec<u8>) {
     assert!(body.len() <= limits::MESSAGE_BYTES_MAX, "a message of {} bytes", body.len());
-    let room = limits::FRAME_BYTES_MAX - FRAME_HEADER_BYTES;
     let mut sent = 0;
     loop {
-        let chunk = &body[sent..body.len().min(sent + room)];
+        let chunk = &body[sent..body.len().min(sent + ROOM)];
         let last = sent + chunk.len() == body.len();
-        let mut layout = Layout {
-            magic: U32::new(MAGIC),
-            version: limits::VERSION as u8,
-            kind: kind as u8,
-            flags: if last { 0 } else { MORE } | if sent == 0 { 0 } else { CONTINUED },
-            zero: 0,
-            body_bytes: U32::new(chunk.len() as u32),
-            message_bytes: U32::new(body.len() as u32),
-            id: U64::new(id),
-            body_crc: U32::new(crc32c::crc32c(chunk)),
-            header_crc: U32::new(0),
-        };
-        layout.header_crc = U32::new(crc32c::crc32c(&layout.as_bytes()[..28]));
-        out.put_layout(&layout);
+        let flags = if last { 0 } else { MORE } | if sent == 0 { 0 } else { CONTINUED };
+        out.put_layout(&layout(kind, id, flags, chunk, body.len()));
         out.put(chunk);
         sent += chunk.len();
         if last {
             return;
         }
     }
+}
+
+/// Appends what `write` appends as one message: [`encode`] without the copy, for a body that is written only once.
+pub fn encode_with<T>(kind: Kind, id: u64, out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>) -> T) -> T {
+    let start = out.len();
+    out.put(&[0; FRAME_HEADER_BYTES]);
+    let value = write(out);
+    let body = &out[start + FRAME_HEADER_BYTES..];
+    if body.len() > ROOM {
+        let body = out.split_off(start + FRAME_HEADER_BYTES);
+        out.truncate(start);
+        encode(kind, id, &body, out);
+        return value;
+    }
+    let header = layout(kind, id, 0, body, body.len());
+    out[start..start + FRAME_HEADER_BYTES].copy_from_slice(header.as_bytes());
+    value
+}
+
+fn layout(kind: Kind, id: u64, flags: u8, chunk: &[u8], message_bytes: usize) -> Layout {
+    let mut layout = Layout {
+        magic: U32::new(MAGIC),
+        version: limits::VERSION as u8,
+        kind: kind as u8,
+        flags,
+        zero: 0,
+        body_bytes: U32::new(chunk.len() as u32),
+        message_bytes: U32::new(message_bytes as u32),
+        id: U64::new(id),
+        body_crc: U32::new(crc32c::crc32c(chunk)),
+        header_crc: U32::new(0),
+    };
+    layout.header_crc = U32::new(crc32c::crc32c(&layout.as_bytes()[..28]));
+    layout
 }
 
 struct Partial {

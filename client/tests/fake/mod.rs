@@ -189,8 +189,8 @@ impl Fake {
         } else {
             let read = ReadRequest::decode(message.body.clone()).expect("a read");
             header(request, Status::Ok).encode(read.keys.len() as u32, &mut body);
-            for key in &read.keys {
-                let result = match state.data.get(key) {
+            for (keyspace, key) in read.keys.iter() {
+                let result = match state.data.get(&(keyspace, Bytes::copy_from_slice(key))) {
                     Some(_) if body.len() > limits::MESSAGE_BYTES_MAX - (17 << 20) => ReadResult::AskAgain,
                     Some((value, version)) => ReadResult::Found { value: value.clone(), version: *version },
                     None => ReadResult::Absent,

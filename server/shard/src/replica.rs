@@ -7,7 +7,8 @@ use ringkv_core::sessions::Sessions;
 use ringkv_storage::disk::Disk;
 use ringkv_storage::error::StorageError;
 use ringkv_storage::tree::{Flushed, Tree};
-use ringkv_wire::ids::{Generation, KeyspaceId, ShardId, StoreId};
+use ringkv_wire::ids::{Generation, KeyspaceId, Position, ShardId, StoreId};
+use ringkv_wire::msg::client::ReadKeys;
 use std::collections::BTreeMap;
 
 use crate::host::ConnId;
@@ -51,13 +52,15 @@ pub(crate) struct Asker {
 /// A read request that waits for its grant or its index.
 pub(crate) struct PendingRead {
     pub asker: Asker,
-    pub keys: Vec<(KeyspaceId, Bytes)>,
+    pub keys: ReadKeys,
     pub lease: bool,
 }
 
 pub(crate) struct Replica<D: Disk> {
     pub shard: ShardId,
     pub generation: Generation,
+    /// First and last position of its arc.
+    pub arc: (Position, Position),
     /// The first of the shard's replicas: it leads when it can.
     pub preferred: StoreId,
     pub raft: Raft,
@@ -111,6 +114,7 @@ impl<D: Disk> Replica<D> {
     pub fn new(
         shard: ShardId,
         generation: Generation,
+        arc: (Position, Position),
         preferred: StoreId,
         raft: Raft,
         (tree, at): (Tree<D>, &Flushed),
@@ -119,6 +123,7 @@ impl<D: Disk> Replica<D> {
         Replica {
             shard,
             generation,
+            arc,
             preferred,
             raft,
             tree,

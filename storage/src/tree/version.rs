@@ -1,10 +1,12 @@
 //! The durable side of a tree, swapped whole.
 
+use crate::cache::BlockCache;
 use crate::disk::Disk;
 use crate::engine::EngineState;
 use crate::error::StorageError;
 use crate::manifest::{Flushed, TreeRecord};
-use crate::sst::reader::{Table, TableRef};
+use crate::sst::reader::{Found, Table, TableRef};
+use crate::tree::{Lookup, Sought};
 use std::rc::Rc;
 
 /// What the manifest says of a tree, opened.
@@ -49,6 +51,20 @@ impl<D: Disk> Version<D> {
             }
         }
         Ok(Version { at: Some(record.at), tables, closed })
+    }
+
+    /// Looks a key up in filters and the block cache, and tells `each`.
+    pub(crate) fn look(&self, cache: &BlockCache, key: Sought<'_>, each: &mut impl FnMut(Lookup<'_>)) {
+        for table in &self.tables {
+            match table.find_now((key.keyspace, key.key), key.hash, cache) {
+                Found::Value(found) => return each(Lookup::Found { version: found.version, value: &found.value }),
+                Found::Deleted => return each(Lookup::Absent),
+                Found::Nothing => {}
+                Found::Block(_) => return each(Lookup::Disk),
+            }
+        }
+        // What a table that is not open holds is an error: for `get` to tell.
+        each(if self.closed.is_some() { Lookup::Disk } else { Lookup::Absent });
     }
 
     /// The same with other open tables.

@@ -1,9 +1,10 @@
 //! The plain way of a write.
 
+use crate::harness::{Looked, look};
 use bytes::Bytes;
 use ringkv_storage::disk::fault::{FaultDisk, block_on};
 use ringkv_storage::engine::{Engine, EngineOptions};
-use ringkv_storage::tree::{Flushed, Lookup, Tree, Value};
+use ringkv_storage::tree::{Flushed, Tree, Value};
 use ringkv_wire::ids::{KeyspaceId, ShardId};
 
 const K: KeyspaceId = KeyspaceId(1);
@@ -22,12 +23,12 @@ fn at(index: u64) -> Flushed {
 }
 
 fn get(tree: &Tree<FaultDisk>, key: &str) -> Option<(Vec<u8>, u64)> {
-    let now = tree.get_now(K, key.as_bytes());
+    let now = look(tree, K, key.as_bytes());
     let got = block_on(tree.get(K, key.as_bytes())).expect("readable");
     match now {
-        Lookup::Found(value) => assert_eq!(got.as_ref(), Some(&value)),
-        Lookup::Absent => assert_eq!(got, None),
-        Lookup::Disk => {}
+        Looked::Found(value) => assert_eq!(got.as_ref(), Some(&value)),
+        Looked::Absent => assert_eq!(got, None),
+        Looked::Disk => {}
     }
     got.map(|Value { value, version }| (value.to_vec(), version))
 }

@@ -1,12 +1,12 @@
 //! Errors, races and extremes while the engine runs.
 
 use crate::harness::{DIR, Replica, SHARD, at, check_gets, sealed, table_files, walk};
+use crate::harness::{Looked, look};
 use bytes::Bytes;
 use ringkv_storage::disk::fault::testing::Tasks;
 use ringkv_storage::disk::fault::{Fault, FaultDisk, Injection, block_on};
 use ringkv_storage::engine::{Engine, EngineOptions};
 use ringkv_storage::error::{DiskError, StorageError};
-use ringkv_storage::tree::Lookup;
 use ringkv_wire::ids::{KeyspaceId, ShardId};
 use std::cell::Cell;
 use std::pin::pin;
@@ -296,7 +296,7 @@ fn values_of_nothing_and_of_16_mib_and_the_longest_key() {
     replica.flush().unwrap();
     replica.check();
     replica.reopen(replica.disk.crash_power()).unwrap();
-    assert_eq!(replica.tree.get_now(KeyspaceId(1), b"big"), Lookup::Disk);
+    assert_eq!(look(&replica.tree, KeyspaceId(1), b"big"), Looked::Disk);
     replica.check();
     replica.write(1, b"more", Some(b"x"));
     replica.flush().unwrap();
@@ -315,11 +315,11 @@ fn the_cache_stays_within_its_budget_and_serves() {
     }
     let key = (KeyspaceId(1), [9u8, 0]);
     assert!(block_on(replica.tree.get(key.0, &key.1)).unwrap().is_some());
-    assert!(matches!(replica.tree.get_now(key.0, &key.1), Lookup::Found(_)), "read once, answered at once");
+    assert!(matches!(look(&replica.tree, key.0, &key.1), Looked::Found(_)), "read once, answered at once");
     assert!(replica.engine.stats().cache_hits > 0);
     replica.reopen(replica.disk.alive()).unwrap();
-    assert_eq!(replica.tree.get_now(key.0, &key.1), Lookup::Disk);
-    assert_eq!(replica.tree.get_now(key.0, b"no such key"), Lookup::Absent);
+    assert_eq!(look(&replica.tree, key.0, &key.1), Looked::Disk);
+    assert_eq!(look(&replica.tree, key.0, b"no such key"), Looked::Absent);
 }
 
 #[test]
@@ -395,7 +395,7 @@ fn without_room_in_the_cache_it_works() {
     tree.put(1, KeyspaceId(1), b"k", Bytes::from_static(b"v"));
     block_on(tree.flush(at(1), vec![])).unwrap();
     assert!(block_on(tree.get(KeyspaceId(1), b"k")).unwrap().is_some());
-    assert_eq!((tree.get_now(KeyspaceId(1), b"k"), engine.stats().cache_bytes), (Lookup::Disk, 0));
+    assert_eq!((look(&tree, KeyspaceId(1), b"k"), engine.stats().cache_bytes), (Looked::Disk, 0));
 }
 
 #[test]
@@ -405,6 +405,6 @@ fn absent_keys_need_no_block() {
     assert_eq!(replica.engine.stats().tables_without_filter, 0);
     // Inside the range of every table's keys, and in none.
     let absent = (0..=u8::MAX).flat_map(|n| [[20, 100, n], [30, 100, n]]);
-    let read = absent.filter(|key| replica.tree.get_now(KeyspaceId(1), key) == Lookup::Disk).count();
+    let read = absent.filter(|key| look(&replica.tree, KeyspaceId(1), key) == Looked::Disk).count();
     assert!(read < 30, "{read} of 512 absent keys would read a block in one of 3 tables");
 }

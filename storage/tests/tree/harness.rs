@@ -1,10 +1,11 @@
 //! A tree, the log that feeds it, and what a store would do with both.
 
 use bytes::Bytes;
+use ringkv_storage::disk::Disk;
 use ringkv_storage::disk::fault::{FaultDisk, block_on};
 use ringkv_storage::engine::{Engine, EngineOptions};
 use ringkv_storage::error::StorageError;
-use ringkv_storage::tree::{Flushed, Lookup, Tree, Value};
+use ringkv_storage::tree::{Flushed, Lookup, Sought, Tree, Value};
 use ringkv_wire::ids::{KeyspaceId, ShardId};
 use std::collections::BTreeMap;
 
@@ -121,7 +122,7 @@ impl Replica {
         self.acknowledged = index;
     }
 
-    /// Everything is there by `iter`, `get` and `get_now`, and nothing else.
+    /// Everything is there by `iter`, `get` and `look`, and nothing else.
     pub fn check(&self) {
         let flushed = self.tree.flushed().map_or(0, |flushed| flushed.index);
         let expected = self.expected(flushed);
@@ -130,13 +131,33 @@ impl Replica {
     }
 }
 
+/// What [`Tree::look`] finds, kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Looked {
+    Found(Value),
+    Absent,
+    Disk,
+}
+
+pub fn look<D: Disk>(tree: &Tree<D>, keyspace: KeyspaceId, key: &[u8]) -> Looked {
+    let mut looked = None;
+    tree.look(&[Sought::new(keyspace, key)], |found| {
+        looked = Some(match found {
+            Lookup::Found { version, value } => Looked::Found(Value { value: Bytes::copy_from_slice(value), version }),
+            Lookup::Absent => Looked::Absent,
+            Lookup::Disk => Looked::Disk,
+        });
+    });
+    looked.expect("heard of the key")
+}
+
 pub fn check_gets(tree: &Tree<FaultDisk>, expected: &Map, log: &[Write]) {
     for write in log {
         let want = expected.get(&(write.keyspace, write.key.clone())).cloned();
-        match tree.get_now(write.keyspace, &write.key) {
-            Lookup::Found(value) => assert_eq!(Some(value), want),
-            Lookup::Absent => assert_eq!(None, want),
-            Lookup::Disk => {}
+        match look(tree, write.keyspace, &write.key) {
+            Looked::Found(value) => assert_eq!(Some(value), want),
+            Looked::Absent => assert_eq!(None, want),
+            Looked::Disk => {}
         }
         assert_eq!(block_on(tree.get(write.keyspace, &write.key)).expect("readable"), want);
     }

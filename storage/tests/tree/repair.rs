@@ -1,10 +1,11 @@
 //! A tree found damaged, and a peer's tables in its place while the log stays.
 
+use crate::harness::{Looked, look};
 use crate::harness::{Map, Replica, SHARD, at, open, table_files, walk};
 use crate::snapshot::{ids, ship};
 use ringkv_storage::disk::fault::{Fault, FaultDisk, Injection, block_on};
 use ringkv_storage::error::StorageError;
-use ringkv_storage::tree::{Lookup, ScrubPlace};
+use ringkv_storage::tree::ScrubPlace;
 use ringkv_wire::ids::KeyspaceId;
 
 /// Writes of a round.
@@ -58,7 +59,7 @@ fn read_all(replica: &Replica, expected: &Map) -> usize {
             Ok(got) => assert_eq!(got.as_ref(), want),
             Err(error) => {
                 assert!(error.is_damage(), "{error}");
-                assert_eq!(replica.tree.get_now(write.keyspace, &write.key), Lookup::Disk);
+                assert_eq!(look(&replica.tree, write.keyspace, &write.key), Looked::Disk);
                 damaged += 1;
             }
         }

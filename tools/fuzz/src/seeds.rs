@@ -13,8 +13,8 @@ use ringkv_wire::frame::{self, Kind};
 use ringkv_wire::hello::Hello;
 use ringkv_wire::ids::{ClientId, ClusterId, Generation, Incarnation, KeyspaceId, NodeId, ShardId, StoreId};
 use ringkv_wire::msg::client::{
-    ReadLevel, ReadRequest, ReadResult, RequestHeader, StatusHeader, WriteRequest, WriteResult, encode_write_reply,
-    put_read_result,
+    ReadKeys, ReadLevel, ReadRequest, ReadResult, RequestHeader, StatusHeader, WriteRequest, WriteResult,
+    encode_write_reply, put_read_result,
 };
 use ringkv_wire::msg::config::{Configuration, Replica};
 use ringkv_wire::msg::node;
@@ -102,7 +102,7 @@ fn entry() -> Entry {
 }
 
 fn requests() -> Vec<Vec<u8>> {
-    let keys = vec![(KeyspaceId(1), Bytes::from_static(b"key")), (KeyspaceId(2), Bytes::from_static(b"k"))];
+    let keys = ReadKeys::new([(KeyspaceId(1), b"key".as_slice()), (KeyspaceId(2), b"k")].into_iter());
     let read = ReadRequest { header: header(), level: ReadLevel::ReadIndex, keys };
     vec![
         encoded(|out| WriteRequest::encode(&header(), &operations(), out)),

@@ -91,19 +91,92 @@ pub struct ReadRequest {
     /// What it must reflect.
     pub level: ReadLevel,
     /// 1..=1024 keys.
-    pub keys: Vec<(KeyspaceId, Bytes)>,
+    pub keys: ReadKeys,
+}
+
+/// The keys of a read where they stand in its message: checked once, borrowed after that.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReadKeys {
+    bytes: Bytes,
+    count: usize,
+}
+
+/// What stands before each key.
+const KEY_HEADER_BYTES: usize = 6;
+
+/// The first key of `bytes`, and what is behind it.
+fn split_key(bytes: &[u8]) -> Result<(KeyspaceId, &[u8], &[u8]), WireError> {
+    let short = |wanted| WireError::Short { wanted, left: bytes.len() };
+    let (header, rest) = bytes.split_first_chunk::<KEY_HEADER_BYTES>().ok_or_else(|| short(KEY_HEADER_BYTES))?;
+    let [a, b, c, d, low, high] = *header;
+    let len = usize::from(u16::from_le_bytes([low, high]));
+    if len == 0 {
+        return Err(WireError::Value { what: "key bytes", got: 0 });
+    }
+    let (key, rest) = rest.split_at_checked(len).ok_or_else(|| short(KEY_HEADER_BYTES + len))?;
+    Ok((KeyspaceId(u32::from_le_bytes([a, b, c, d])), key, rest))
+}
+
+impl ReadKeys {
+    /// Copies keys.
+    pub fn new<'k>(keys: impl ExactSizeIterator<Item = (KeyspaceId, &'k [u8])>) -> ReadKeys {
+        let (mut bytes, count) = (Vec::new(), keys.len());
+        keys.for_each(|key| put_key(key, &mut bytes));
+        ReadKeys { bytes: bytes.into(), count }
+    }
+
+    /// Takes `count` keys that fill `bytes`.
+    fn checked(bytes: Bytes, count: usize) -> Result<ReadKeys, WireError> {
+        limit("keys", count, limits::OPERATIONS_MAX)?;
+        if count == 0 {
+            return Err(WireError::Value { what: "keys", got: 0 });
+        }
+        let mut left = &bytes[..];
+        for _ in 0..count {
+            left = split_key(left)?.2;
+        }
+        match left.len() {
+            0 => Ok(ReadKeys { bytes, count }),
+            more => Err(WireError::Value { what: "bytes behind the end", got: more as u64 }),
+        }
+    }
+
+    /// How many.
+    #[expect(clippy::len_without_is_empty, reason = "there is always one")]
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Each with its keyspace, in the request's order.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (KeyspaceId, &[u8])> {
+        let mut left = &self.bytes[..];
+        (0..self.count).map(move |_| match split_key(left) {
+            Ok((keyspace, key, rest)) => {
+                left = rest;
+                (keyspace, key)
+            }
+            Err(_) => unreachable!("they were checked"),
+        })
+    }
+}
+
+fn put_key((keyspace, key): (KeyspaceId, &[u8]), out: &mut Vec<u8>) {
+    assert!((1..=limits::KEY_BYTES_MAX).contains(&key.len()), "a key of {} bytes", key.len());
+    out.put_u32(keyspace.0);
+    out.put_u16(key.len() as u16);
+    out.put(key);
 }
 
 impl ReadRequest {
     /// Appends the request.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        ReadRequest::encode_each(&self.header, self.level, self.keys.iter().map(|(k, key)| (*k, key)), out);
+        ReadRequest::encode_each(&self.header, self.level, self.keys.iter(), out);
     }
     /// The same, from keys that live elsewhere.
     pub fn encode_each<'k>(
         header: &RequestHeader,
         level: ReadLevel,
-        keys: impl ExactSizeIterator<Item = (KeyspaceId, &'k Bytes)>,
+        keys: impl ExactSizeIterator<Item = (KeyspaceId, &'k [u8])>,
         out: &mut Vec<u8>,
     ) {
         assert!((1..=limits::OPERATIONS_MAX).contains(&keys.len()), "{} keys", keys.len());
@@ -112,12 +185,7 @@ impl ReadRequest {
         out.put_u8(0);
         out.put_u32(keys.len() as u32);
         out.put_u32(0);
-        for (keyspace, key) in keys {
-            assert!((1..=limits::KEY_BYTES_MAX).contains(&key.len()), "a key of {} bytes", key.len());
-            out.put_u32(keyspace.0);
-            out.put_u16(key.len() as u16);
-            out.put(key);
-        }
+        keys.for_each(|key| put_key(key, out));
     }
     /// Reads a whole request.
     pub fn decode(body: Bytes) -> Result<ReadRequest, WireError> {
@@ -131,20 +199,7 @@ impl ReadRequest {
         r.zeros(1)?;
         let count = r.u32()? as usize;
         r.zeros(4)?;
-        limit("keys", count, limits::OPERATIONS_MAX)?;
-        if count == 0 {
-            return Err(WireError::Value { what: "keys", got: 0 });
-        }
-        let mut keys = Vec::with_capacity(count.min(r.left() / 7 + 1));
-        for _ in 0..count {
-            let (keyspace, bytes) = (KeyspaceId(r.u32()?), usize::from(r.u16()?));
-            if bytes == 0 {
-                return Err(WireError::Value { what: "key bytes", got: 0 });
-            }
-            keys.push((keyspace, r.take(bytes)?));
-        }
-        r.finish()?;
-        Ok(ReadRequest { header, level, keys })
+        Ok(ReadRequest { header, level, keys: ReadKeys::checked(r.rest(), count)? })
     }
 }
 
@@ -256,16 +311,26 @@ pub enum ReadResult {
 
 /// Appends one item of a reply to a read.
 pub fn put_read_result(result: &ReadResult, out: &mut Vec<u8>) {
-    let (status, value, version): (u8, &[u8], u64) = match result {
-        ReadResult::Found { value, version } => (0, value, *version),
-        ReadResult::Absent => (1, &[], 0),
-        ReadResult::AskAgain => (2, &[], 0),
-        ReadResult::Unreadable => (3, &[], 0),
-    };
-    out.put_u8(status);
-    out.put(&[0; 3]);
-    out.put_u32(value.len() as u32);
-    out.put_u64(version);
+    match result {
+        ReadResult::Found { value, version } => put_found(*version, value, out),
+        ReadResult::Absent => put_item(1, 0, &[], out),
+        ReadResult::AskAgain => put_item(2, 0, &[], out),
+        ReadResult::Unreadable => put_item(3, 0, &[], out),
+    }
+}
+
+/// [`ReadResult::Found`] of a value that is somebody else's.
+pub fn put_found(version: u64, value: &[u8], out: &mut Vec<u8>) {
+    put_item(0, version, value, out);
+}
+
+fn put_item(status: u8, version: u64, value: &[u8], out: &mut Vec<u8>) {
+    let mut head = [0; 16];
+    head[0] = status;
+    head[4..8].copy_from_slice(&(value.len() as u32).to_le_bytes());
+    head[8..].copy_from_slice(&version.to_le_bytes());
+    out.reserve(head.len() + value.len());
+    out.put(&head);
     out.put(value);
 }
 

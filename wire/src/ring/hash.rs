@@ -1,7 +1,7 @@
 //! From a key to its place on the ring (PROTOCOL.md §1). Permanent once data exists.
 
 use crate::ids::{KeyspaceId, Position};
-use xxhash_rust::xxh3::Xxh3;
+use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 /// Which part of a key decides its place. Fixed when the keyspace is made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,6 +32,13 @@ impl Routing {
 
 /// The 64-bit hash of a key's routed part in its keyspace.
 pub fn key_hash(keyspace: KeyspaceId, part: &[u8]) -> u64 {
+    // One piece is hashed several times faster than two.
+    let mut piece = [0; 128];
+    if let Some(room) = piece.get_mut(4..4 + part.len()) {
+        room.copy_from_slice(part);
+        piece[..4].copy_from_slice(&keyspace.0.to_le_bytes());
+        return xxh3_64(&piece[..4 + part.len()]);
+    }
     let mut hasher = Xxh3::new();
     hasher.update(&keyspace.0.to_le_bytes());
     hasher.update(part);
@@ -54,6 +61,15 @@ mod tests {
             let hash = key_hash(KeyspaceId(keyspace), key.as_bytes());
             let row = format!("| {keyspace} | `{key}` | {hash:#018x} | {:#010x} |", position(hash).0);
             assert!(page.contains(&row), "PROTOCOL.md lacks: {row}");
+        }
+    }
+
+    #[test]
+    fn short_and_long_parts_are_hashed_alike() {
+        for len in [0, 1, 16, 123, 124, 125, 300] {
+            let part: Vec<u8> = (0..len).map(|i| i as u8).collect();
+            let whole = [7u32.to_le_bytes().as_slice(), &part].concat();
+            assert_eq!(key_hash(KeyspaceId(7), &part), xxh3_64(&whole), "{len} bytes");
         }
     }
 

@@ -131,6 +131,12 @@ impl ClusterMap {
         self.shards.get(index).filter(|s| s.id.pool() == info.pool).map(|_| index)
     }
 
+    /// The last position of each shard's arc, for the shard at this place in `shards`.
+    pub fn arc_end(&self, index: usize) -> Position {
+        let next = self.shards.get(index + 1).zip(self.shards.get(index)).filter(|(n, s)| n.id.pool() == s.id.pool());
+        Position(next.map_or(u32::MAX, |(next, _)| next.start.0 - 1))
+    }
+
     /// The shard with this id.
     pub fn shard(&self, id: ShardId) -> Option<&ShardInfo> {
         self.shards.iter().find(|s| s.id == id)

@@ -216,7 +216,7 @@ fn client() -> Vec<Sample> {
     let read = ReadRequest {
         header: header(0),
         level: ReadLevel::ReadIndex,
-        keys: vec![(KeyspaceId(1), Bytes::from_static(b"key")), (KeyspaceId(2), Bytes::from_static(b"k"))],
+        keys: ReadKeys::new([(KeyspaceId(1), b"key".as_slice()), (KeyspaceId(2), b"k")].into_iter()),
     };
     let leader = Some(StoreId::new(2, 1));
     let results =

@@ -52,7 +52,7 @@ impl Item {
         Item { call, at, attempts: 0, undecided: false, body: Body::Write(op) }
     }
 
-    fn place(&self) -> (KeyspaceId, &Bytes) {
+    fn place(&self) -> (KeyspaceId, &[u8]) {
         match &self.body {
             Body::Read { keyspace, key, .. } => (*keyspace, key),
             Body::Write(op) => (op.keyspace, &op.key),

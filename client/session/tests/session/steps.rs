@@ -208,11 +208,11 @@ fn many_keys_come_back_in_their_order_each_with_its_own_result() {
     while let Some(asked) = w.asked.pop_front() {
         let read = asked.read();
         assert!(read.keys.len() <= limits::OPERATIONS_MAX);
-        let answer = |key: &Bytes| match key.last() {
+        let answer = |key: &[u8]| match key.last() {
             Some(b'1') => ReadResult::Absent,
             Some(b'2') if read.header.attempt == 0 => ReadResult::AskAgain,
             Some(b'3') => ReadResult::Unreadable,
-            _ => ReadResult::Found { value: key.clone(), version: 1 },
+            _ => ReadResult::Found { value: Bytes::copy_from_slice(key), version: 1 },
         };
         w.answer_read(&asked, &read.keys.iter().map(|(_, k)| answer(k)).collect::<Vec<_>>());
         w.pass(200);

@@ -8,7 +8,7 @@ use ringkv_wire::frame::{self, Decoder, Kind, Message};
 use ringkv_wire::hello::{ANY_STORE, Answer, HELLO_BYTES, Hello};
 use ringkv_wire::ids::{ClientId, KeyspaceId, ShardId, StoreId};
 use ringkv_wire::msg::client::{
-    self, ReadLevel, ReadRequest, ReadResult, RequestHeader, StatusHeader, WriteRequest, WriteResult,
+    self, ReadKeys, ReadLevel, ReadRequest, ReadResult, RequestHeader, StatusHeader, WriteRequest, WriteResult,
 };
 use ringkv_wire::ring::topology::ClusterMap;
 use ringkv_wire::status::Status;
@@ -352,7 +352,7 @@ impl Probe {
     }
 
     pub fn read_body(&self, key: &[u8]) -> Vec<u8> {
-        let keys = vec![(KEYSPACE, Bytes::copy_from_slice(key))];
+        let keys = ReadKeys::new(std::iter::once((KEYSPACE, key)));
         let request = ReadRequest { header: self.header(key), level: ReadLevel::Linearizable, keys };
         let mut body = Vec::new();
         request.encode(&mut body);

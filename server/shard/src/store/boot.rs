@@ -16,7 +16,7 @@ use ringkv_storage::error::StorageError;
 use ringkv_storage::tree::{Flushed, Tree};
 use ringkv_storage::wal::{HardState, Log, LogOptions, Record, Recovered, RecoveredShard, ReplicaState, ShardState};
 use ringkv_wire::entry::Entry;
-use ringkv_wire::ids::{Now, ShardId, StoreId};
+use ringkv_wire::ids::{Now, Position, ShardId, StoreId};
 use ringkv_wire::msg::config::Configuration;
 use ringkv_wire::ring::topology::ShardInfo;
 use std::cell::RefCell;
@@ -39,9 +39,14 @@ pub(super) async fn open<H: Host>(host: H, config: StoreConfig, control: Control
     let mut found: BTreeMap<_, _> = recovered.shards.into_iter().map(|s| (s.state.shard, s)).collect();
     let mut replicas = Vec::new();
     let mut records = Vec::new();
-    for info in config.map.shards.iter().filter(|s| s.replicas.contains(&config.id)) {
-        let begin =
-            Begin { me: config.id, info, found: found.remove(&info.id), session_bytes: config.budgets.session_bytes };
+    for (at, info) in config.map.shards.iter().enumerate().filter(|(_, s)| s.replicas.contains(&config.id)) {
+        let begin = Begin {
+            me: config.id,
+            info,
+            arc_end: config.map.arc_end(at),
+            found: found.remove(&info.id),
+            session_bytes: config.budgets.session_bytes,
+        };
         let replica = begin.replica(engine.tree(info.id), &log, &mut records, host.now(), host.random()).await;
         let replica = replica.map_err(failed)?;
         counters.redone += replica.raft.last_index() - replica.applied;
@@ -147,6 +152,7 @@ fn peers_of(config: &StoreConfig) -> Vec<StoreId> {
 struct Begin<'a> {
     me: StoreId,
     info: &'a ShardInfo,
+    arc_end: Position,
     found: Option<RecoveredShard>,
     session_bytes: usize,
 }
@@ -197,7 +203,8 @@ impl Begin<'_> {
         };
         let preferred = self.info.replicas.first().copied().unwrap_or(self.me);
         let raft = Raft::new(restored, now, random);
-        Ok(Replica::new(self.info.id, self.info.generation, preferred, raft, (tree, &at), (sessions, unknown)))
+        let arc = (self.info.start, self.arc_end);
+        Ok(Replica::new(self.info.id, self.info.generation, arc, preferred, raft, (tree, &at), (sessions, unknown)))
     }
 }
 

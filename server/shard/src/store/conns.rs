@@ -66,11 +66,20 @@ impl Conns {
         Some(&mut open.out)
     }
 
+    /// [`Conns::buffer`] was asked for too soon: the answer comes later.
+    pub(super) fn unanswered(&mut self, conn: ConnId) {
+        if let Some(open) = self.open.get_mut(&conn) {
+            open.inflight += 1;
+        }
+    }
+
     /// Sends what the turn gathered. The host closes connections whose other side does not read.
     pub(super) fn flush<H: Host>(&mut self, host: &H) {
         for conn in self.unsent.drain(..) {
             let Some(open) = self.open.get_mut(&conn) else { continue };
-            host.send(conn, Bytes::from(std::mem::take(&mut open.out)));
+            if !open.out.is_empty() {
+                host.send(conn, Bytes::from(std::mem::take(&mut open.out)));
+            }
         }
     }
 
@@ -247,7 +256,7 @@ impl<H: Host> Store<H> {
                 match message.kind {
                     _ if busy => self.refuse(asker, Status::Busy),
                     Kind::Write => self.write(now, asker, message.body),
-                    Kind::Read => self.read(now, asker, message.body),
+                    Kind::Read => self.read(asker, message.body),
                     Kind::Map => self.map_wanted(asker, message.body),
                     _ => self.status_wanted(asker),
                 }

@@ -7,12 +7,12 @@ use crate::replica::{Asker, PendingRead};
 use bytes::Bytes;
 use ringkv_core::effects::ReadGrant;
 use ringkv_core::raft::Input;
-use ringkv_storage::tree::Lookup;
+use ringkv_storage::tree::{LOOK_KEYS_MAX, Lookup, Sought};
 use ringkv_wire::frame::{self, Kind};
-use ringkv_wire::ids::{KeyspaceId, Now};
+use ringkv_wire::ids::Now;
 use ringkv_wire::limits;
 use ringkv_wire::msg::client::{
-    ReadLevel, ReadRequest, ReadResult, STATUS_HEADER_BYTES, StatusHeader, put_read_result,
+    ReadKeys, ReadLevel, ReadRequest, ReadResult, STATUS_HEADER_BYTES, StatusHeader, put_found, put_read_result,
 };
 use ringkv_wire::status::Status;
 
@@ -22,17 +22,16 @@ const DISK_READS_MAX: usize = 128;
 const REPLY_BYTES_MAX: usize = limits::MESSAGE_BYTES_MAX - (1 << 20);
 
 impl<H: Host> Store<H> {
-    pub(super) fn read(&mut self, now: Now, asker: Asker, body: Bytes) {
+    pub(super) fn read(&mut self, asker: Asker, body: Bytes) {
         let Ok(request) = ReadRequest::decode(body) else { return self.refuse(asker, Status::Malformed) };
         let header = request.header;
         let slot = match self.serving(header.shard, header.generation) {
             Ok(slot) => slot,
             Err((slot, status)) => return self.refuse_with(asker, self.header(slot, status)),
         };
-        if let Some(status) = request.keys.iter().find_map(|(ks, key)| self.misplaced(header.shard, *ks, key)) {
+        if let Some(status) = request.keys.iter().find_map(|(ks, key)| self.misplaced(slot, ks, key)) {
             return self.refuse_with(asker, self.header(Some(slot), status));
         }
-        let _ = now;
         let class = usize::from(request.level == ReadLevel::ReadIndex);
         self.replicas[slot].reads_new[class].push(PendingRead { asker, keys: request.keys, lease: false });
         self.touch(slot);
@@ -104,34 +103,51 @@ impl<H: Host> Store<H> {
             header.status = Status::Busy;
             return self.refuse_with(read.asker, header);
         }
-        match self.answer_from_memory(slot, &header, &read.keys) {
-            Some(body) => {
-                if let Some(out) = self.conns.buffer(read.asker.conn) {
-                    frame::encode(Kind::ReadReply, read.asker.id, &body, out);
-                }
-            }
-            None if self.disk_reads >= DISK_READS_MAX => {
-                header.status = Status::Busy;
-                self.refuse_with(read.asker, header);
-            }
-            None => self.read_from_disk(slot, header, read.asker, read.keys),
+        if self.answer_from_memory(slot, &header, &read) {
+            return;
         }
+        if self.disk_reads >= DISK_READS_MAX {
+            header.status = Status::Busy;
+            return self.refuse_with(read.asker, header);
+        }
+        self.read_from_disk(slot, header, read.asker, read.keys);
     }
 
-    /// The reply's body, when no key needs the disk.
-    fn answer_from_memory(&self, slot: usize, header: &StatusHeader, keys: &[(KeyspaceId, Bytes)]) -> Option<Vec<u8>> {
+    /// Answers straight into the connection's buffer, unless a key needs the disk.
+    fn answer_from_memory(&mut self, slot: usize, header: &StatusHeader, read: &PendingRead) -> bool {
         let tree = &self.replicas[slot].tree;
-        let mut body = Vec::with_capacity(STATUS_HEADER_BYTES + 128 * keys.len());
-        header.encode(keys.len() as u32, &mut body);
-        for (keyspace, key) in keys {
-            let result = match tree.get_now(*keyspace, key) {
-                Lookup::Found(found) => ReadResult::Found { value: found.value, version: found.version },
-                Lookup::Absent => ReadResult::Absent,
-                Lookup::Disk => return None,
-            };
-            put_bounded(&result, &mut body);
+        let Some(out) = self.conns.buffer(read.asker.conn) else { return true };
+        let start = out.len();
+        let known = frame::encode_with(Kind::ReadReply, read.asker.id, out, |out| {
+            let body_at = out.len();
+            header.encode(read.keys.len() as u32, out);
+            let mut keys = read.keys.iter();
+            let mut group = [Sought::default(); LOOK_KEYS_MAX];
+            while keys.len() > 0 {
+                let taken = keys.len().min(LOOK_KEYS_MAX);
+                for (sought, (keyspace, key)) in group.iter_mut().zip(&mut keys.by_ref().take(taken)) {
+                    *sought = Sought::new(keyspace, key);
+                }
+                let mut known = true;
+                tree.look(&group[..taken], |found| match found {
+                    Lookup::Found { version, value } if fits(out.len() - body_at, value.len()) => {
+                        put_found(version, value, out);
+                    }
+                    Lookup::Found { .. } => put_read_result(&ReadResult::AskAgain, out),
+                    Lookup::Absent => put_read_result(&ReadResult::Absent, out),
+                    Lookup::Disk => known = false,
+                });
+                if !known {
+                    return false;
+                }
+            }
+            true
+        });
+        if !known {
+            out.truncate(start);
+            self.conns.unanswered(read.asker.conn);
         }
-        Some(body)
+        known
     }
 
     /// A job has read; its answer goes out unless the asker has stopped reading.
@@ -146,12 +162,12 @@ impl<H: Host> Store<H> {
 
     /// Reads from the tables in a job of its own. What it finds is the state at its start or later: the read was granted
     /// for that.
-    fn read_from_disk(&mut self, slot: usize, header: StatusHeader, asker: Asker, keys: Vec<(KeyspaceId, Bytes)>) {
+    fn read_from_disk(&mut self, slot: usize, header: StatusHeader, asker: Asker, keys: ReadKeys) {
         self.disk_reads += 1;
         let tree = self.replicas[slot].tree.clone();
         let mailbox = self.mailbox.clone();
         let (id, peers) = (self.config.id, self.has_peers(slot));
-        let gets: Vec<_> = keys.iter().map(|(keyspace, key)| tree.get(*keyspace, key)).collect();
+        let gets: Vec<_> = keys.iter().map(|(keyspace, key)| tree.get(keyspace, key)).collect();
         self.host.spawn(async move {
             let mut body = Vec::with_capacity(STATUS_HEADER_BYTES + 128 * keys.len());
             header.encode(keys.len() as u32, &mut body);
@@ -180,10 +196,14 @@ impl<H: Host> Store<H> {
     }
 }
 
+/// Whether a value of `bytes` has its place in a reply whose body is `so_far` long. The first always has.
+fn fits(so_far: usize, bytes: usize) -> bool {
+    so_far == STATUS_HEADER_BYTES || so_far + bytes <= REPLY_BYTES_MAX
+}
+
 fn put_bounded(result: &ReadResult, body: &mut Vec<u8>) {
     let bytes = if let ReadResult::Found { value, .. } = result { value.len() } else { 0 };
-    let first = body.len() == STATUS_HEADER_BYTES;
-    if first || body.len() + bytes <= REPLY_BYTES_MAX {
+    if fits(body.len(), bytes) {
         put_read_result(result, body);
     } else {
         put_read_result(&ReadResult::AskAgain, body);

@@ -10,6 +10,7 @@ use ringkv_wire::entry::{EntryKind, Operations};
 use ringkv_wire::frame::{self, Kind};
 use ringkv_wire::ids::{Generation, KeyspaceId, Now, ShardId};
 use ringkv_wire::msg::client::{WriteRequest, WriteResult, encode_write_reply};
+use ringkv_wire::ring::hash::{key_hash, position};
 use ringkv_wire::status::Status;
 
 /// What an operation in flight may add to the session table, bytes.
@@ -27,7 +28,7 @@ impl<H: Host> Store<H> {
         if header.deadline_ms == 0 {
             return self.refuse_with(asker, self.header(Some(slot), Status::Expired));
         }
-        if let Some(status) = ops.ops.iter().find_map(|op| self.misplaced(header.shard, op.keyspace, &op.key)) {
+        if let Some(status) = ops.ops.iter().find_map(|op| self.misplaced(slot, op.keyspace, &op.key)) {
             return self.refuse_with(asker, self.header(Some(slot), status));
         }
         if self.disk_full {
@@ -67,16 +68,15 @@ impl<H: Host> Store<H> {
         Ok(slot)
     }
 
-    /// Why a key does not belong to a shard, when it does not.
-    pub(super) fn misplaced(&self, shard: ShardId, keyspace: KeyspaceId, key: &[u8]) -> Option<Status> {
-        if keyspace.0 == 0 {
+    /// Why a key does not belong to a replica's shard, when it does not.
+    pub(super) fn misplaced(&self, slot: usize, keyspace: KeyspaceId, key: &[u8]) -> Option<Status> {
+        let replica = &self.replicas[slot];
+        let Some(info) = self.config.map.keyspaces.iter().find(|info| info.id == keyspace && keyspace.0 != 0) else {
             return Some(Status::UnknownKeyspace);
-        }
-        match self.config.map.shard_of(keyspace, key) {
-            None => Some(Status::UnknownKeyspace),
-            Some(info) if info.id != shard => Some(Status::Moved),
-            Some(_) => None,
-        }
+        };
+        let at = position(key_hash(keyspace, info.routing.part(key)));
+        let here = info.pool == replica.shard.pool() && (replica.arc.0..=replica.arc.1).contains(&at);
+        (!here).then_some(Status::Moved)
     }
 
     /// Flushes do not keep up, or what is proposed may not fit the session table.

@@ -107,9 +107,9 @@ impl Toy {
             return self.refuse(shard, Status::NotLeader, out);
         }
         self.header(shard, Status::Ok).encode(request.keys.len() as u32, out);
-        for (_, key) in request.keys {
+        for (_, key) in request.keys.iter() {
             let stale = self.flaw == Flaw::Stale && self.host.random().is_multiple_of(10);
-            let found = if stale { self.old.get(&key) } else { self.data.get(&key) };
+            let found = if stale { self.old.get(key) } else { self.data.get(key) };
             let found = found.map(|(value, version)| ReadResult::Found { value: value.clone(), version: *version });
             put_read_result(&found.unwrap_or(ReadResult::Absent), out);
         }

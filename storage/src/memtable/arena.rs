@@ -1,0 +1,221 @@
+//! Records one behind the other, in chunks; a place names one for as long as the memtable lives.
+
+use super::pages::{Pages, prefetch};
+use crate::sst::TreeKey;
+use ringkv_wire::ids::KeyspaceId;
+use zerocopy::little_endian::{U16, U32, U64};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+/// log2 of a chunk's words: 2 MiB, one huge page.
+const CHUNK_BITS: u32 = 18;
+/// The first chunk begins with so many words, and doubles: most trees are small.
+const FIRST_WORDS: usize = 64;
+
+/// What a record is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Value,
+    /// The value is a block of its own; the record holds its number.
+    Large,
+    Deleted,
+    /// A newer record of the key stands elsewhere.
+    Void,
+}
+
+/// In front of key and value.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub(super) struct Head {
+    pub version: U64,
+    pub keyspace: U32,
+    /// Bytes of the value, or the number of the block it is.
+    pub value: U32,
+    /// Bytes there is room for.
+    pub room: U32,
+    pub key_bytes: U16,
+    /// 0: here nothing was written yet.
+    kind: u8,
+    zero: u8,
+}
+const HEAD_BYTES: usize = size_of::<Head>();
+const _: () = assert!(HEAD_BYTES == 24);
+
+impl Head {
+    pub fn kind(&self) -> Kind {
+        match self.kind {
+            1 => Kind::Value,
+            2 => Kind::Large,
+            3 => Kind::Deleted,
+            _ => Kind::Void,
+        }
+    }
+
+    fn set_kind(&mut self, kind: Kind) {
+        self.kind = match kind {
+            Kind::Value => 1,
+            Kind::Large => 2,
+            Kind::Deleted => 3,
+            Kind::Void => 4,
+        };
+    }
+
+    fn words(&self) -> usize {
+        words_of(usize::from(self.key_bytes.get()), self.room.get() as usize)
+    }
+}
+
+/// A record where it stands.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stored<'m> {
+    pub head: &'m Head,
+    /// Key, value, and what room is left.
+    rest: &'m [u8],
+}
+
+impl<'m> Stored<'m> {
+    pub fn key(&self) -> TreeKey<'m> {
+        (KeyspaceId(self.head.keyspace.get()), &self.rest[..usize::from(self.head.key_bytes.get())])
+    }
+
+    /// The value's bytes, of a record that holds them.
+    pub fn value(&self) -> &'m [u8] {
+        let from = usize::from(self.head.key_bytes.get());
+        &self.rest[from..from + self.head.value.get() as usize]
+    }
+}
+
+/// The records of one memtable.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Arena {
+    chunks: Vec<Pages>,
+    /// Words of the last chunk that are taken.
+    used: usize,
+}
+
+fn words_of(key_bytes: usize, room: usize) -> usize {
+    (HEAD_BYTES + key_bytes + room).div_ceil(8)
+}
+
+/// What a record takes, bytes.
+pub(super) fn record_bytes(key_bytes: usize, room: usize) -> usize {
+    words_of(key_bytes, room) * 8
+}
+
+impl Arena {
+    /// Writes a record; its place is never 0. `value` are its bytes, `number` stands for them when they are a block of its own.
+    pub fn push(&mut self, kind: Kind, version: u64, key: TreeKey<'_>, value: &[u8], number: Option<u32>) -> u32 {
+        let words = words_of(key.1.len(), value.len());
+        let place = self.take(words);
+        let mut head = Head {
+            version: U64::new(version),
+            keyspace: U32::new(key.0.0),
+            value: U32::new(number.unwrap_or(value.len() as u32)),
+            room: U32::new(value.len() as u32),
+            key_bytes: U16::new(u16::try_from(key.1.len()).expect("a key is no longer than KEY_BYTES_MAX")),
+            kind: 0,
+            zero: 0,
+        };
+        head.set_kind(kind);
+        let bytes = &mut self.tail_mut(place)[..words * 8];
+        let (front, rest) = bytes.split_at_mut(HEAD_BYTES);
+        front.copy_from_slice(head.as_bytes());
+        rest[..key.1.len()].copy_from_slice(key.1);
+        rest[key.1.len()..key.1.len() + value.len()].copy_from_slice(value);
+        place
+    }
+
+    /// Writes another version into a record that has the room.
+    pub fn overwrite(&mut self, place: u32, kind: Kind, version: u64, value: &[u8]) {
+        let (head, rest) = Head::mut_from_prefix(self.tail_mut(place)).expect("a place is a record's");
+        assert!(value.len() <= head.room.get() as usize, "{} bytes into {}", value.len(), head.room);
+        head.version = U64::new(version);
+        head.value = U32::new(value.len() as u32);
+        head.set_kind(kind);
+        let from = usize::from(head.key_bytes.get());
+        rest[from..from + value.len()].copy_from_slice(value);
+    }
+
+    /// A newer record stands elsewhere.
+    pub fn void(&mut self, place: u32) {
+        Head::mut_from_prefix(self.tail_mut(place)).expect("a place is a record's").0.set_kind(Kind::Void);
+    }
+
+    /// The record at a place that [`Arena::push`] gave.
+    pub fn at(&self, place: u32) -> Stored<'_> {
+        let (chunk, word) = split(place);
+        let (head, rest) =
+            Head::ref_from_prefix(&self.chunks[chunk].bytes()[word * 8..]).expect("a place is a record's");
+        Stored { head, rest }
+    }
+
+    /// Fetches a record's first lines.
+    pub fn prefetch(&self, place: u32) {
+        let (chunk, word) = split(place);
+        let words = self.chunks.get(chunk).map_or(&[][..], Pages::words);
+        prefetch(words.get(word));
+        prefetch(words.get(word + 8));
+    }
+
+    /// The place behind `place`, or the first; none at the end. Void records too.
+    pub fn next(&self, place: Option<u32>) -> Option<u32> {
+        let (mut chunk, mut word) = place.map_or((0, 1), |place| {
+            let (chunk, word) = split(place);
+            (chunk, word + self.at(place).head.words())
+        });
+        loop {
+            let words = self.chunks.get(chunk)?.words().len();
+            let taken = if chunk + 1 == self.chunks.len() { self.used } else { words };
+            let place = join(chunk, word);
+            // What a chunk's end was too small for is zeros.
+            if word + words_of(0, 0) <= taken && self.at(place).head.kind != 0 {
+                return Some(place);
+            }
+            (chunk, word) = (chunk + 1, 0);
+        }
+    }
+
+    /// Gives the chunks away, to be freed one by one.
+    pub fn into_chunks(self) -> Vec<Pages> {
+        self.chunks
+    }
+
+    fn tail_mut(&mut self, place: u32) -> &mut [u8] {
+        let (chunk, word) = split(place);
+        &mut self.chunks[chunk].bytes_mut()[word * 8..]
+    }
+
+    /// Takes words in the last chunk, or in another one.
+    fn take(&mut self, words: usize) -> u32 {
+        assert!(words < 1 << CHUNK_BITS, "a record of {words} words");
+        if self.chunks.is_empty() {
+            self.chunks.push(Pages::zeroed(FIRST_WORDS.max((words + 1).next_power_of_two())));
+            // Place 0 is nobody's.
+            self.used = 1;
+        }
+        let last = self.chunks.len() - 1;
+        let size = self.chunks[last].words().len();
+        if self.used + words > size {
+            let wanted = (self.used + words).next_power_of_two().max(2 * size);
+            if last == 0 && wanted <= 1 << CHUNK_BITS {
+                let mut grown = Pages::zeroed(wanted);
+                grown.words_mut()[..self.used].copy_from_slice(&self.chunks[0].words()[..self.used]);
+                self.chunks[0] = grown;
+            } else {
+                assert!(last + 1 < 1 << (32 - CHUNK_BITS), "a memtable of {last} chunks");
+                self.chunks.push(Pages::zeroed(1 << CHUNK_BITS));
+                self.used = 0;
+            }
+        }
+        let place = join(self.chunks.len() - 1, self.used);
+        self.used += words;
+        place
+    }
+}
+
+fn split(place: u32) -> (usize, usize) {
+    ((place >> CHUNK_BITS) as usize, (place & ((1 << CHUNK_BITS) - 1)) as usize)
+}
+
+fn join(chunk: usize, word: usize) -> u32 {
+    (chunk as u32) << CHUNK_BITS | word as u32
+}
