@@ -5,6 +5,7 @@ use crate::socket::{Event, Socket};
 use bytes::Bytes;
 use ringkv_session::{Actions, Call, CallId, Completion, ConnKey, Session, SessionConfig};
 use std::collections::BTreeMap;
+use std::mem;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
@@ -36,7 +37,7 @@ pub(crate) fn start(config: SessionConfig) -> (Calls, impl Future<Output = ()> +
         events,
         events_in,
         sockets: BTreeMap::new(),
-        waiting: BTreeMap::new(),
+        waiting: Waiting::default(),
         actions: Actions::default(),
         look_ns: 0,
     };
@@ -49,10 +50,41 @@ struct Driver {
     events: mpsc::Receiver<(ConnKey, Event)>,
     events_in: mpsc::Sender<(ConnKey, Event)>,
     sockets: BTreeMap<ConnKey, Socket>,
-    waiting: BTreeMap<CallId, oneshot::Sender<Completion>>,
+    waiting: Waiting,
     actions: Actions,
     /// When abandoned calls are looked for next, ns.
     look_ns: u64,
+}
+
+/// Who waits for which call. The session names calls by a slot that it uses again and how often it did: the slot is the place
+/// here too.
+#[derive(Default)]
+struct Waiting(Vec<Option<(CallId, oneshot::Sender<Completion>)>>);
+
+impl Waiting {
+    fn insert(&mut self, call: CallId, done: oneshot::Sender<Completion>) {
+        let slot = call.slot();
+        if slot >= self.0.len() {
+            self.0.resize_with(slot + 1, || None);
+        }
+        self.0[slot] = Some((call, done));
+    }
+
+    fn remove(&mut self, call: CallId) -> Option<oneshot::Sender<Completion>> {
+        let place = self.0.get_mut(call.slot())?;
+        match mem::take(place) {
+            Some((waits, done)) if waits == call => Some(done),
+            other => {
+                *place = other;
+                None
+            }
+        }
+    }
+
+    /// Calls whose future was dropped.
+    fn abandoned(&self) -> Vec<CallId> {
+        self.0.iter().flatten().filter(|(_, done)| done.is_closed()).map(|(call, _)| *call).collect()
+    }
 }
 
 impl Driver {
@@ -99,7 +131,7 @@ impl Driver {
                     self.session.opened(now, key, &hello);
                 }
             }
-            Event::Received(bytes) => self.session.received(now, key, &bytes),
+            Event::Received(bytes) => self.session.received(now, key, bytes),
             Event::Closed(why) => {
                 tracing::debug!(conn = key.0, why, "connection closed");
                 self.sockets.remove(&key);
@@ -123,7 +155,7 @@ impl Driver {
             self.sockets.remove(&key);
         }
         for (call, completion) in actions.done.drain(..) {
-            if let Some(done) = self.waiting.remove(&call) {
+            if let Some(done) = self.waiting.remove(call) {
                 // Nobody may be waiting any more.
                 drop(done.send(completion));
             }
@@ -139,13 +171,10 @@ impl Driver {
             return;
         }
         self.look_ns = now_ns + 1_000_000_000;
-        let session = &mut self.session;
-        self.waiting.retain(|&call, done| {
-            if done.is_closed() {
-                session.cancel(call);
-            }
-            !done.is_closed()
-        });
+        for call in self.waiting.abandoned() {
+            self.waiting.remove(call);
+            self.session.cancel(call);
+        }
     }
 
     fn send(&mut self, key: ConnKey, bytes: Bytes) {

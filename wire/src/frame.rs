@@ -158,7 +158,10 @@ struct Partial {
 /// Memory: at most one frame of unread bytes, and at most `budget` bytes of messages in pieces; the budget is charged
 /// with a message's whole length when its first chunk arrives, memory is taken as the bytes arrive.
 pub struct Decoder {
+    /// The beginning of a frame whose rest has not come, or what was fed before `fresh`.
     unread: BytesMut,
+    /// What came last: frames that are whole in it share its memory.
+    fresh: Bytes,
     partial: BTreeMap<u64, Partial>,
     reserved: usize,
     budget: usize,
@@ -167,25 +170,33 @@ pub struct Decoder {
 impl Decoder {
     /// A decoder that holds at most `budget` bytes of incomplete messages.
     pub fn new(budget: usize) -> Decoder {
-        Decoder { unread: BytesMut::new(), partial: BTreeMap::new(), reserved: 0, budget }
+        Decoder { unread: BytesMut::new(), fresh: Bytes::new(), partial: BTreeMap::new(), reserved: 0, budget }
     }
 
-    /// Takes what came; then call [`Decoder::next`] until it is `None`.
+    /// Takes a copy of what came; then call [`Decoder::next`] until it is `None`.
     pub fn feed(&mut self, bytes: &[u8]) {
-        self.unread.extend_from_slice(bytes);
+        self.take_in(Bytes::copy_from_slice(bytes));
+    }
+
+    /// Takes what came; then call [`Decoder::next`] until it is `None`. Messages share its memory.
+    pub fn take_in(&mut self, bytes: Bytes) {
+        let before = std::mem::replace(&mut self.fresh, bytes);
+        self.unread.extend_from_slice(&before);
     }
 
     /// The next whole message. An error is final: the connection is to be closed.
     #[expect(clippy::should_implement_trait, reason = "not an iterator: it ends and goes on")]
     pub fn next(&mut self) -> Result<Option<Message>, WireError> {
         loop {
-            let Some(header) = self.header()? else { return Ok(None) };
-            let body_bytes = header.body_bytes.get() as usize;
-            if self.unread.len() < FRAME_HEADER_BYTES + body_bytes {
+            let Some(head) = self.gathered(FRAME_HEADER_BYTES) else { return Ok(None) };
+            let header = header(head)?;
+            let whole = FRAME_HEADER_BYTES + header.body_bytes.get() as usize;
+            if self.gathered(whole).is_none() {
                 return Ok(None);
             }
-            let mut frame = self.unread.split_to(FRAME_HEADER_BYTES + body_bytes);
-            let body = frame.split_off(FRAME_HEADER_BYTES).freeze();
+            let mut frame =
+                if self.unread.is_empty() { self.fresh.split_to(whole) } else { self.unread.split_to(whole).freeze() };
+            let body = frame.split_off(FRAME_HEADER_BYTES);
             check("frame body", header.body_crc.get(), crc32c::crc32c(&body))?;
             if let Some(message) = self.chunk(&header, body)? {
                 return Ok(Some(message));
@@ -193,20 +204,18 @@ impl Decoder {
         }
     }
 
-    fn header(&self) -> Result<Option<Layout>, WireError> {
-        let Some(bytes) = self.unread.get(..FRAME_HEADER_BYTES) else { return Ok(None) };
-        let Ok(header) = Layout::read_from_bytes(bytes) else { return Ok(None) };
-        if header.magic.get() != MAGIC {
-            return Err(WireError::Magic { got: header.magic.get() });
+    /// The first `wanted` bytes in one piece, once there are so many. What is too little is kept by itself: the memory it came
+    /// in may be large.
+    fn gathered(&mut self, wanted: usize) -> Option<&[u8]> {
+        if self.unread.is_empty() && self.fresh.len() >= wanted {
+            return self.fresh.get(..wanted);
         }
-        check("frame header", header.header_crc.get(), crc32c::crc32c(&bytes[..28]))?;
-        if u16::from(header.version) != limits::VERSION {
-            return Err(WireError::Version { got: u16::from(header.version) });
+        let missing = wanted.saturating_sub(self.unread.len()).min(self.fresh.len());
+        self.unread.extend_from_slice(&self.fresh.split_to(missing));
+        if self.fresh.is_empty() {
+            self.fresh = Bytes::new();
         }
-        zeros(&[header.zero])?;
-        limit("frame body bytes", header.body_bytes.get() as usize, limits::FRAME_BYTES_MAX - FRAME_HEADER_BYTES)?;
-        limit("message bytes", header.message_bytes.get() as usize, limits::MESSAGE_BYTES_MAX)?;
-        Ok(Some(header))
+        self.unread.get(..wanted)
     }
 
     fn chunk(&mut self, header: &Layout, body: Bytes) -> Result<Option<Message>, WireError> {
@@ -248,4 +257,21 @@ impl Decoder {
             _ => Err(wrong()),
         }
     }
+}
+
+/// A frame's header, from as many bytes.
+fn header(bytes: &[u8]) -> Result<Layout, WireError> {
+    let short = |_| WireError::Short { wanted: FRAME_HEADER_BYTES, left: bytes.len() };
+    let header = Layout::read_from_bytes(bytes).map_err(short)?;
+    if header.magic.get() != MAGIC {
+        return Err(WireError::Magic { got: header.magic.get() });
+    }
+    check("frame header", header.header_crc.get(), crc32c::crc32c(&bytes[..28]))?;
+    if u16::from(header.version) != limits::VERSION {
+        return Err(WireError::Version { got: u16::from(header.version) });
+    }
+    zeros(&[header.zero])?;
+    limit("frame body bytes", header.body_bytes.get() as usize, ROOM)?;
+    limit("message bytes", header.message_bytes.get() as usize, limits::MESSAGE_BYTES_MAX)?;
+    Ok(header)
 }

@@ -11,6 +11,13 @@ use std::sync::Arc;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct CallId(pub u64);
 
+impl CallId {
+    /// A small number that no other call has before this one's completion was given away.
+    pub fn slot(self) -> usize {
+        self.0 as u32 as usize
+    }
+}
+
 /// What is asked, and how.
 #[derive(Clone, Debug)]
 pub struct Call {

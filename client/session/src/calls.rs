@@ -6,7 +6,8 @@ use crate::slab::Slab;
 use ringkv_wire::ids::{ShardId, StoreId};
 use ringkv_wire::ring::topology::ClusterMap;
 use ringkv_wire::status::Outcome;
-use std::collections::BTreeSet;
+use smallvec::{SmallVec, smallvec};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// What form the completion takes.
@@ -67,17 +68,28 @@ impl Progress {
 pub(crate) struct CallState {
     shape: Shape,
     deadline_ns: u64,
-    slots: Vec<Slot>,
+    slots: Slots,
     left: usize,
     /// Bytes it holds.
     bytes: usize,
+}
+
+/// One key is the common case, and needs no memory of its own.
+type Slots = SmallVec<[Slot; 1]>;
+
+/// Calls that end at the same time: those of one turn, mostly.
+#[derive(Debug, Default)]
+struct Group {
+    calls: Vec<u64>,
+    /// Those of them that are not done.
+    left: usize,
 }
 
 /// The table.
 #[derive(Debug)]
 pub(crate) struct Calls {
     table: Slab<CallState>,
-    deadlines: BTreeSet<(u64, u64)>,
+    deadlines: BTreeMap<u64, Group>,
     held_bytes: usize,
     /// Keys of which their caller was told that the outcome is unknown.
     unknown: u64,
@@ -86,15 +98,17 @@ pub(crate) struct Calls {
 
 impl Calls {
     pub fn new() -> Calls {
-        Calls { table: Slab::new(), deadlines: BTreeSet::new(), held_bytes: 0, unknown: 0, done: Vec::new() }
+        Calls { table: Slab::new(), deadlines: BTreeMap::new(), held_bytes: 0, unknown: 0, done: Vec::new() }
     }
 
     /// A call of `keys` keys, all waiting. One without keys is done at once.
     pub fn open(&mut self, shape: Shape, keys: usize, bytes: usize, deadline_ns: u64, cause: Cause) -> CallId {
         let waiting = Progress { shard: None, store: None, cause, attempts: 0, in_flight: false, undecided: false };
-        let slots = vec![Slot::Waiting(waiting); keys];
+        let slots = smallvec![Slot::Waiting(waiting); keys];
         let id = self.table.insert(CallState { shape, deadline_ns, slots, left: keys, bytes });
-        self.deadlines.insert((deadline_ns, id));
+        let group = self.deadlines.entry(deadline_ns).or_default();
+        group.calls.push(id);
+        group.left += 1;
         self.held_bytes += bytes;
         if keys == 0 {
             self.close(id);
@@ -111,18 +125,19 @@ impl Calls {
     }
 
     pub fn next_deadline_ns(&self) -> u64 {
-        if self.done.is_empty() { self.deadlines.first().map_or(u64::MAX, |d| d.0) } else { 0 }
-    }
-
-    /// When the call's time is up; `None` when it is done.
-    pub fn deadline_ns(&self, call: CallId) -> Option<u64> {
-        self.table.get(call.0).map(|c| c.deadline_ns)
+        if self.done.is_empty() { self.deadlines.first_key_value().map_or(u64::MAX, |d| *d.0) } else { 0 }
     }
 
     /// What is known of a key that still waits.
     pub fn progress(&mut self, call: CallId, at: u32) -> Option<&mut Progress> {
-        match self.table.get_mut(call.0)?.slots.get_mut(at as usize)? {
-            Slot::Waiting(progress) => Some(progress),
+        self.waiting(call, at).map(|(_, progress)| progress)
+    }
+
+    /// The same, and when the call's time is up.
+    pub fn waiting(&mut self, call: CallId, at: u32) -> Option<(u64, &mut Progress)> {
+        let state = self.table.get_mut(call.0)?;
+        match state.slots.get_mut(at as usize)? {
+            Slot::Waiting(progress) => Some((state.deadline_ns, progress)),
             _ => None,
         }
     }
@@ -158,8 +173,9 @@ impl Calls {
     /// Ends the calls whose time is up; whether there were any.
     pub fn expire(&mut self, now_ns: u64) -> bool {
         let mut any = false;
-        while let Some(&(_, id)) = self.deadlines.first().filter(|d| d.0 <= now_ns) {
-            self.end(CallId(id), Error::Deadline);
+        while self.deadlines.first_key_value().is_some_and(|(&at, _)| at <= now_ns) {
+            let due = self.deadlines.pop_first().map(|(_, group)| group.calls).unwrap_or_default();
+            due.into_iter().for_each(|id| self.end(CallId(id), Error::Deadline));
             any = true;
         }
         any
@@ -173,9 +189,8 @@ impl Calls {
 
     /// Forgets a call: nobody waits for it.
     pub fn forget(&mut self, call: CallId) {
-        if let Some(state) = self.table.remove(call.0) {
-            self.deadlines.remove(&(state.deadline_ns, call.0));
-            self.held_bytes -= state.bytes;
+        if self.take(call.0).is_some() {
+            self.table.release(call.0);
         }
     }
 
@@ -185,13 +200,24 @@ impl Calls {
     }
 
     pub fn take_done(&mut self, out: &mut Vec<(CallId, Completion)>) {
+        self.done.iter().for_each(|(call, _)| self.table.release(call.0));
         out.append(&mut self.done);
     }
 
-    fn close(&mut self, id: u64) {
-        let Some(state) = self.table.remove(id) else { return };
-        self.deadlines.remove(&(state.deadline_ns, id));
+    fn take(&mut self, id: u64) -> Option<CallState> {
+        let state = self.table.take(id)?;
         self.held_bytes -= state.bytes;
+        if let Some(group) = self.deadlines.get_mut(&state.deadline_ns) {
+            group.left -= 1;
+            if group.left == 0 {
+                self.deadlines.remove(&state.deadline_ns);
+            }
+        }
+        Some(state)
+    }
+
+    fn close(&mut self, id: u64) {
+        let Some(state) = self.take(id) else { return };
         let shape = state.shape;
         let mut slots = state.slots.into_iter();
         let completion = match shape {

@@ -118,8 +118,14 @@ impl Session {
         let deadline_ns = now.boot_ns.saturating_add(timeout_ms.saturating_mul(1_000_000));
         let level = call.level.unwrap_or(self.config.read_level);
         match call.ask {
-            Ask::Get { keyspace, key } => self.take_reads(Shape::Get, keyspace, vec![key], level, deadline_ns),
-            Ask::GetMany { keyspace, keys } => self.take_reads(Shape::GetMany, keyspace, keys, level, deadline_ns),
+            Ask::Get { keyspace, key } => {
+                let bytes = key.len() + KEY_OVERHEAD_BYTES;
+                self.take_reads(Shape::Get, keyspace, [key].into_iter(), bytes, level, deadline_ns)
+            }
+            Ask::GetMany { keyspace, keys } => {
+                let bytes = keys.iter().map(|key| key.len() + KEY_OVERHEAD_BYTES).sum();
+                self.take_reads(Shape::GetMany, keyspace, keys.into_iter(), bytes, level, deadline_ns)
+            }
             Ask::Put { keyspace, key, value } => {
                 self.take_writes(Shape::Write, keyspace, OpKind::Put, vec![(key, value)], deadline_ns)
             }
@@ -152,14 +158,14 @@ impl Session {
         &mut self,
         shape: Shape,
         keyspace: KeyspaceId,
-        keys: Vec<Bytes>,
+        keys: impl ExactSizeIterator<Item = Bytes>,
+        bytes: usize,
         level: ReadLevel,
         deadline_ns: u64,
     ) -> CallId {
-        let bytes = keys.iter().map(|key| key.len() + KEY_OVERHEAD_BYTES).sum();
         let call = self.calls.open(shape, keys.len(), bytes, deadline_ns, self.cause());
         let room = self.room();
-        for (at, key) in keys.into_iter().enumerate() {
+        for (at, key) in keys.enumerate() {
             let at = at as u32;
             match check_key(&key).and(room.clone()) {
                 Ok(()) => self.route(Item::read(call, at, keyspace, key, level)),
@@ -236,10 +242,10 @@ impl Session {
     }
 
     /// Bytes came. A peer that breaks the protocol costs its connection.
-    pub fn received(&mut self, now: Now, key: ConnKey, bytes: &[u8]) {
+    pub fn received(&mut self, now: Now, key: ConnKey, bytes: Bytes) {
         let Some(conn) = self.conns.table.get_mut(&key) else { return };
         conn.heard_ns = now.boot_ns;
-        conn.decoder.feed(bytes);
+        conn.decoder.take_in(bytes);
         while let Some(conn) = self.conns.table.get_mut(&key) {
             let message = conn.decoder.next();
             let taken = match message {

@@ -35,9 +35,20 @@ impl<T> Slab<T> {
     }
 
     pub fn remove(&mut self, name: u64) -> Option<T> {
+        let value = self.take(name)?;
+        self.release(name);
+        Some(value)
+    }
+
+    /// Removes a value; its index is not used again before [`Slab::release`].
+    pub fn take(&mut self, name: u64) -> Option<T> {
         self.get(name)?;
-        self.free.push(name as u32);
         self.slots.get_mut(name as u32 as usize)?.1.take()
+    }
+
+    /// After [`Slab::take`], once.
+    pub fn release(&mut self, name: u64) {
+        self.free.push(name as u32);
     }
 
     /// Names and values, in order of their index.
@@ -61,5 +72,10 @@ mod tests {
         assert_eq!(slab.get(a), None);
         assert_eq!(slab.remove(a), None);
         assert_eq!(slab.iter().collect::<Vec<_>>(), [(b, &'b')]);
+        assert_eq!(slab.take(b), Some('b'));
+        let c = slab.insert('c');
+        assert_ne!(b as u32, c as u32, "not yet released");
+        slab.release(b);
+        assert_eq!(b as u32, slab.insert('d') as u32);
     }
 }

@@ -143,7 +143,7 @@ fn hear(session: &mut Session, links: &mut Links, host: &VirtualHost, event: Net
         }
         NetEvent::Received { conn, bytes } => {
             if let Some(&key) = links.key.get(&conn) {
-                session.received(now, key, &bytes);
+                session.received(now, key, bytes);
             }
         }
         NetEvent::Closed { conn } => {

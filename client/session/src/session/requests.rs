@@ -39,7 +39,7 @@ pub(crate) enum Body {
         level: ReadLevel,
     },
     /// Sequence 0: never sent.
-    Write(Operation),
+    Write(Box<Operation>),
 }
 
 impl Item {
@@ -49,7 +49,7 @@ impl Item {
 
     pub fn write(call: CallId, at: u32, keyspace: KeyspaceId, kind: OpKind, key: Bytes, value: Bytes) -> Item {
         let op = Operation { seq: 0, expiry_ms: 0, keyspace, kind, key, value };
-        Item { call, at, attempts: 0, undecided: false, body: Body::Write(op) }
+        Item { call, at, attempts: 0, undecided: false, body: Body::Write(Box::new(op)) }
     }
 
     fn place(&self) -> (KeyspaceId, &[u8]) {
@@ -319,7 +319,8 @@ impl Session {
         let shard = &mut self.shards[s];
         let (id, target, expiry_ms) = (shard.id, shard.target, shard.clock.expiry_ms(now));
         let lane = if write { &mut shard.writes } else { &mut shard.reads };
-        let (mut items, mut bytes, mut latest_ns) = (Vec::new(), 0, 0);
+        let (mut bytes, mut latest_ns) = (0, 0);
+        let mut items = Vec::with_capacity(lane.queue.len().min(limits::OPERATIONS_MAX));
         let mut level = None;
         while let Some(next) = lane.queue.front() {
             let full = items.len() == limits::OPERATIONS_MAX || bytes + next.bytes() > REQUEST_BYTES;
@@ -327,10 +328,11 @@ impl Session {
                 break;
             }
             let Some(mut item) = lane.queue.pop_front() else { break };
-            let Some(progress) = self.calls.progress(item.call, item.at) else {
+            let Some((deadline_ns, progress)) = self.calls.waiting(item.call, item.at) else {
                 shard.sequences.finish(item.seq());
                 continue;
             };
+            latest_ns = latest_ns.max(deadline_ns);
             let attempts = progress.attempts.saturating_add(1);
             let undecided = progress.undecided;
             *progress = Progress {
@@ -348,7 +350,6 @@ impl Session {
             {
                 (op.seq, op.expiry_ms) = (shard.sequences.take(), expiry_ms);
             }
-            latest_ns = latest_ns.max(self.calls.deadline_ns(item.call).unwrap_or(0));
             level = Some(item.level());
             bytes += item.bytes();
             items.push(item);

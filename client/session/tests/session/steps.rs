@@ -260,7 +260,13 @@ fn a_big_put_many_is_cut_by_count_and_bytes() {
 #[test]
 fn nonsense_costs_the_connection_and_the_call_goes_on() {
     let nonsense: [fn(&mut World, &Asked); 5] = [
-        |w, asked| w.session.received(w.now, asked.conn, b"this is not a frame, but it is long enough to be one"),
+        |w, asked| {
+            w.session.received(
+                w.now,
+                asked.conn,
+                Bytes::from_static(b"this is not a frame, but it is long enough to be one"),
+            )
+        },
         |w, asked| w.answer_write(asked, &[Status::Ok, Status::Ok]),
         |w, asked| w.answer(asked, Kind::WriteReply, b"short"),
         |w, asked| w.answer_read(asked, &[ReadResult::Absent]),
@@ -291,7 +297,7 @@ fn late_answers_and_unknown_connections_are_ignored() {
     let asked = w.ask();
     w.answer_write(&asked, &[Status::Ok]);
     w.answer_write(&asked, &[Status::Busy]);
-    w.session.received(w.now, ringkv_session::ConnKey(999), b"?");
+    w.session.received(w.now, ringkv_session::ConnKey(999), Bytes::from_static(b"?"));
     w.session.closed(w.now, ringkv_session::ConnKey(999));
     w.turn();
     assert!(w.written(call).is_ok());

@@ -224,7 +224,7 @@ impl World {
     pub fn answer(&mut self, asked: &Asked, kind: Kind, body: &[u8]) {
         let mut out = Vec::new();
         frame::encode(kind, asked.id, body, &mut out);
-        self.session.received(self.now, asked.conn, &out);
+        self.session.received(self.now, asked.conn, out.into());
     }
 
     pub fn answer_map(&mut self, asked: &Asked) {

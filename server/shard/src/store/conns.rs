@@ -109,7 +109,7 @@ impl<H: Host> Store<H> {
         match event {
             NetEvent::Opened { conn, hello, inbound: true } => self.greet(conn, &hello),
             NetEvent::Opened { conn, hello, inbound: false } => self.link_opened(now, conn, &hello),
-            NetEvent::Received { conn, bytes } => self.received(now, conn, &bytes),
+            NetEvent::Received { conn, bytes } => self.received(now, conn, bytes),
             NetEvent::Closed { conn } => {
                 self.conns.forget(conn);
                 self.links.closed(now, conn, self.host.random());
@@ -216,7 +216,7 @@ impl<H: Host> Store<H> {
         }
     }
 
-    fn received(&mut self, now: Now, conn: ConnId, bytes: &[u8]) {
+    fn received(&mut self, now: Now, conn: ConnId, bytes: Bytes) {
         let Some(open) = self.conns.open.get_mut(&conn) else {
             self.counters.stale_received += 1;
             return;
@@ -225,7 +225,7 @@ impl<H: Host> Store<H> {
             self.host.close(conn);
             return;
         }
-        open.decoder.feed(bytes);
+        open.decoder.take_in(bytes);
         loop {
             let Some(open) = self.conns.open.get_mut(&conn) else { return };
             match open.decoder.next() {
