@@ -141,7 +141,8 @@ impl Rover {
         let mut asked = self.asked.borrow_mut();
         asked.push(Some(Asked::Get(at)));
         let mut body = Vec::new();
-        ReadRequest { header: self.header(shard), level: self.level, keys: vec![(KEYSPACE, key)] }.encode(&mut body);
+        let keys = std::iter::once((KEYSPACE, &key[..]));
+        ReadRequest::encode_each(&self.header(shard), self.level, keys, &mut body);
         self.links.borrow().send(store, frame::Kind::Read, asked.len() as u64, &body);
     }
 

@@ -48,7 +48,7 @@ fn a_get_finds_or_does_not() {
         let wanted = |key: &[u8]| if key == b"c" { ReadLevel::ReadIndex } else { ReadLevel::Linearizable };
         assert!(read.keys.iter().all(|(_, key)| read.level == wanted(key)), "one level to a request");
         let results: Vec<ReadResult> =
-            read.keys.iter().map(|(_, k)| if &k[..] == b"a" { found("1", 7) } else { ReadResult::Absent }).collect();
+            read.keys.iter().map(|(_, k)| if k == b"a" { found("1", 7) } else { ReadResult::Absent }).collect();
         w.answer_read(&asked, &results);
     }
     w.turn();

@@ -40,13 +40,7 @@ pub(super) async fn open<H: Host>(host: H, config: StoreConfig, control: Control
     let mut replicas = Vec::new();
     let mut records = Vec::new();
     for (at, info) in config.map.shards.iter().enumerate().filter(|(_, s)| s.replicas.contains(&config.id)) {
-        let begin = Begin {
-            me: config.id,
-            info,
-            arc_end: config.map.arc_end(at),
-            found: found.remove(&info.id),
-            session_bytes: config.budgets.session_bytes,
-        };
+        let begin = Begin::new(&config, at, info, found.remove(&info.id));
         let replica = begin.replica(engine.tree(info.id), &log, &mut records, host.now(), host.random()).await;
         let replica = replica.map_err(failed)?;
         counters.redone += replica.raft.last_index() - replica.applied;
@@ -152,12 +146,18 @@ fn peers_of(config: &StoreConfig) -> Vec<StoreId> {
 struct Begin<'a> {
     me: StoreId,
     info: &'a ShardInfo,
-    arc_end: Position,
+    arc: (Position, Position),
     found: Option<RecoveredShard>,
     session_bytes: usize,
 }
 
-impl Begin<'_> {
+impl<'a> Begin<'a> {
+    /// `at` is the place of the shard in the map.
+    fn new(config: &StoreConfig, at: usize, info: &'a ShardInfo, found: Option<RecoveredShard>) -> Begin<'a> {
+        let (arc, session_bytes) = ((info.start, config.map.arc_end(at)), config.budgets.session_bytes);
+        Begin { me: config.id, info, arc, found, session_bytes }
+    }
+
     async fn replica<D: Disk>(
         self,
         tree: Tree<D>,
@@ -203,8 +203,8 @@ impl Begin<'_> {
         };
         let preferred = self.info.replicas.first().copied().unwrap_or(self.me);
         let raft = Raft::new(restored, now, random);
-        let arc = (self.info.start, self.arc_end);
-        Ok(Replica::new(self.info.id, self.info.generation, arc, preferred, raft, (tree, &at), (sessions, unknown)))
+        let (id, generation) = (self.info.id, self.info.generation);
+        Ok(Replica::new(id, generation, self.arc, preferred, raft, (tree, &at), (sessions, unknown)))
     }
 }
 
