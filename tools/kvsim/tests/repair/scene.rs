@@ -43,7 +43,7 @@ impl Scene {
         plan.stores = 1;
         plan.lan = Quality::LAN;
         plan.budgets = Budgets {
-            memtable_bytes: 16 << 10,
+            memtable_bytes: 4 << 10,
             cache_bytes: 16 << 10,
             segment_bytes: 2 << 20,
             log_keep_bytes: 0,
