@@ -90,43 +90,43 @@ macro_rules! canaries {
 canaries! {
     vote_not_persisted, "vote not persisted", (0, 8), &["Promises survive"],
         || at_rest(rest::votes_forgotten);
-    two_votes, "two votes in a term", (0, 31), &[ANSWERED], || always(VotesTwice::default);
-    vote_for_a_shorter_log, "vote for a shorter log", (2, 12), &["Leader Completeness"],
+    two_votes, "two votes in a term", (1, 105), &[ANSWERED], || always(VotesTwice::default);
+    vote_for_a_shorter_log, "vote for a shorter log", (0, 6), &["Leader Completeness"],
         || always(|| VotesForAnyLog);
     acknowledged_before_fsync, "acknowledged before fsync", (0, 2), &[ANSWERED],
         || always(|| Disk(Syncs::Late(LATE_NS)));
-    failed_fsync, "failed fsync ignored", (2, 8), &[ANSWERED, "durable on less than a majority", "Promises survive"],
+    failed_fsync, "failed fsync ignored", (0, 17), &[ANSWERED, "durable on less than a majority", "Promises survive"],
         || always(|| Disk(Syncs::Deaf));
     names_not_synced, "names never synced", (0, 9), &["Promises survive", "a store stopped"],
         || always(|| Disk(Syncs::Nameless));
     minority, "commit counted from a minority", (0, 2), &["durable on less than a majority"],
         || each(CountsTheUnanswered::new);
     #[cfg_attr(debug_assertions, ignore = "whole minutes of a cluster: in release builds only")]
-    commit_not_matched, "commit beyond what matched", (1, 48), &["it commits entry"],
+    commit_not_matched, "commit beyond what matched", (2, 46), &["it commits entry"],
         || always(CommitsWhatIsNotMatched::default);
     #[cfg_attr(debug_assertions, ignore = "whole minutes of a cluster: in release builds only")]
-    lease_from_the_answer, "lease counted from the answer", (10, 120), STALE,
+    lease_from_the_answer, "lease counted from the answer", (2, 120), STALE,
         || each(|life| LateAnswers::new(life, Lease::FromTheAnswer));
     #[cfg_attr(debug_assertions, ignore = "whole minutes of a cluster: in release builds only")]
-    endless_lease, "lease without end", (6, 120), STALE, || each(EndlessLease::new);
+    endless_lease, "lease without end", (0, 120), STALE, || each(EndlessLease::new);
     #[cfg_attr(debug_assertions, ignore = "whole minutes of a cluster: in release builds only")]
-    stale_after_a_pause, "stale read after a pause", (32, 40), STALE, || always(|| ClientsFirst::new(true));
+    stale_after_a_pause, "stale read after a pause", (10, 120), STALE, || always(|| ClientsFirst::new(true));
     #[cfg_attr(debug_assertions, ignore = "whole minutes of a cluster: in release builds only")]
-    slow_clock, "clock beyond its bound", (10, 40), STALE, || each(|life| SlowClock::new(&life, 4));
+    slow_clock, "clock beyond its bound", (2, 120), STALE, || each(|life| SlowClock::new(&life, 4));
     #[cfg_attr(debug_assertions, ignore = "whole minutes of a cluster: in release builds only")]
-    retry_taken_for_new, "retry taken for new", (0, 60), &["applied twice", "Exactly-once"],
+    retry_taken_for_new, "retry taken for new", (0, 120), &["applied twice", "Exactly-once"],
         || each(|life| KnowsNoRetry::new(&life));
     #[cfg_attr(debug_assertions, ignore = "whole minutes of a cluster: in release builds only")]
-    session_table, "session table forgotten", (0, 105), &["replicas differ", "Exactly-once"],
+    session_table, "session table forgotten", (0, 30), &["replicas differ", "Exactly-once"],
         || at_rest(rest::sessions_forgotten);
     log_cut, "log cut below commit", (0, 9), &["Promises survive"], || at_rest(rest::cut_too_short);
     batch_chain, "batch chain ignored", (0, 9), &["Promises survive"], || at_rest(rest::hole_passes);
-    floor_lost, "floor lost at reuse", (0, 14), &["a store stopped"], || at_rest(rest::floor_lost);
+    floor_lost, "floor lost at reuse", (0, 26), &["a store stopped"], || at_rest(rest::floor_lost);
     #[cfg_attr(debug_assertions, ignore = "whole minutes of a cluster: in release builds only")]
-    snapshot_lacks, "snapshot lacks a table", (11, 60), &["replicas differ", "State Machine Safety"],
+    snapshot_lacks, "snapshot lacks a table", (2, 30), &["replicas differ", "State Machine Safety"],
         || always(|| ShipsTooLittle);
     #[cfg_attr(debug_assertions, ignore = "whole minutes of a cluster: in release builds only")]
-    value_altered, "value altered at rest", (5, 42), &["replicas differ", "was never written"],
+    value_altered, "value altered at rest", (0, 30), &["replicas differ", "was never written"],
         || at_rest(rest::value_altered);
-    order_changed, "order of entries changed", (0, 2), &["Log Matching"], || on_node_1(SwapsNeighbours);
+    order_changed, "order of entries changed", (0, 3), &["Log Matching"], || on_node_1(SwapsNeighbours);
 }
