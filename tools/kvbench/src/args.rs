@@ -17,7 +17,7 @@ pub struct Args {
     #[arg(value_enum, default_values_t = [Work::Load, Work::Get], value_name = "WORK")]
     pub work: Vec<Work>,
     /// Addresses of any nodes of a ringkv cluster, separated by commas.
-    #[arg(long, required_unless_present = "target", value_delimiter = ',', value_name = "HOST:PORT")]
+    #[arg(long, required_unless_present_any = ["target", "with"], value_delimiter = ',', value_name = "HOST:PORT")]
     pub seeds: Vec<String>,
     /// Something else than ringkv: `redis://HOST:PORT`, or `nothing`, which measures kvbench itself.
     #[arg(long, conflicts_with = "seeds", value_name = "URL")]
@@ -104,6 +104,18 @@ pub struct Args {
     /// Writes the figures and their conditions here as JSON; `-` is standard output.
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub json: Option<PathBuf>,
+    /// Writes all latencies here, as HdrHistogram's tools plot them; of several phases each into a file of its own.
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    pub hgrm: Option<PathBuf>,
+    /// Draws latency by percentile, throughput over time, and latency by rate.
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    pub svg: Option<PathBuf>,
+    /// Compares with an earlier --json; of a file with several runs, such as JSON lines, with their medians.
+    #[arg(long, value_name = "OLD.json", help_heading = "Output")]
+    pub compare: Option<PathBuf>,
+    /// Runs nothing: compares OLD.json with this.
+    #[arg(long, value_name = "NEW.json", requires = "compare", conflicts_with_all = ["seeds", "target"], help_heading = "Output")]
+    pub with: Option<PathBuf>,
     /// Writes every call here as JSON lines, for lincheck.
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub history: Option<PathBuf>,
@@ -120,7 +132,8 @@ const EXAMPLES: &str = "Examples:
   kvbench --seeds 127.0.0.1:7400 load put get --batch 64            batches of 64
   kvbench --seeds 127.0.0.1:7400 ycsb-a --rate 50k --per-second     YCSB A at 50,000 a second
   kvbench --seeds 127.0.0.1:7400 get --find-knee                    how much is served with a p99 of 10 ms?
-  kvbench --target redis://127.0.0.1:6379 load get                  the same work on Redis";
+  kvbench --target redis://127.0.0.1:6379 load get                  the same work on Redis
+  kvbench --compare old.json --with new.json                        two runs side by side";
 
 /// What a phase does.
 #[derive(Debug, Clone, Copy, ValueEnum)]

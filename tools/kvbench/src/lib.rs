@@ -14,9 +14,11 @@
 
 mod beside;
 mod choose;
+pub mod compare;
 mod conditions;
 mod conduct;
 mod crew;
+pub mod hgrm;
 mod history;
 mod keys;
 mod knee;
@@ -24,6 +26,7 @@ mod lane;
 mod latency;
 mod report;
 mod store;
+pub mod svg;
 mod tally;
 mod values;
 mod workload;

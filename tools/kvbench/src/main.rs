@@ -1,9 +1,6 @@
 //! `kvbench`: load and latency of a ringkv cluster, or of a peer.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{BufWriter, Write};
-use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
@@ -18,6 +15,7 @@ use serde_json::Value;
 use tracing_subscriber::EnvFilter;
 
 mod args;
+mod output;
 
 use args::Args;
 
@@ -39,6 +37,12 @@ fn main() -> ExitCode {
 
 /// Runs and tells; gives how many keys did not go well.
 fn measure(args: &Args) -> anyhow::Result<u64> {
+    // Before the run: what cannot be read should not cost one.
+    let old = args.compare.as_deref().map(output::read).transpose()?;
+    if let (Some(old), Some(with)) = (&old, &args.with) {
+        print!("{}", kvbench::compare::compare(old, &output::read(with)?));
+        return Ok(0);
+    }
     let (workload, crew) = (args.workload()?, args.crew()?);
     let mut recorder = args.history.is_some().then(Recorder::default);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting the runtime")?;
@@ -47,30 +51,8 @@ fn measure(args: &Args) -> anyhow::Result<u64> {
         .conditions
         .more
         .extend(args.conditions.iter().map(|(name, text)| (name.clone(), Value::from(text.as_str()))));
-    if let (Some(path), Some(recorder)) = (&args.history, recorder) {
-        recorder.write(BufWriter::new(create(path)?)).with_context(|| format!("writing {}", path.display()))?;
-    }
-    if !to_stdout(args) {
-        println!("{report}");
-    }
-    if let Some(path) = &args.json {
-        let mut text = serde_json::to_string_pretty(&report)?;
-        text.push('\n');
-        match to_stdout(args) {
-            true => print!("{text}"),
-            false => create(path)?.write_all(text.as_bytes()).with_context(|| format!("writing {}", path.display()))?,
-        }
-    }
+    output::tell(args, &report, recorder, old.as_deref())?;
     Ok(report.errors())
-}
-
-fn create(path: &Path) -> anyhow::Result<File> {
-    File::create(path).with_context(|| format!("creating {}", path.display()))
-}
-
-/// Whether standard output is for JSON alone.
-fn to_stdout(args: &Args) -> bool {
-    args.json.as_deref() == Some(Path::new("-"))
 }
 
 /// What is to be run.
@@ -122,7 +104,7 @@ async fn ringkv(asked: &Asked<'_>, mut recorder: Option<&mut Recorder>) -> anyho
 async fn on<S: Source>(source: &S, asked: &Asked<'_>, recorder: Option<&mut Recorder>) -> anyhow::Result<Report> {
     let bar = bar();
     let each_second = asked.args.per_second.then(|| {
-        let (bar, to_stderr) = (bar.clone(), to_stdout(asked.args));
+        let (bar, to_stderr) = (bar.clone(), output::is_json_alone(asked.args));
         let tell = move |name: &str, rate: Option<f64>, second: &SecondReport| {
             let line = line(name, rate, second);
             bar.suspend(|| if to_stderr { eprintln!("{line}") } else { println!("{line}") });

@@ -110,6 +110,12 @@ impl SecondReport {
     }
 }
 
+/// The seconds that are whole, or nearly. (The last may be a part of one, in which callers stop one after the other.)
+pub(crate) fn whole(seconds: &[SecondReport]) -> impl Iterator<Item = &SecondReport> {
+    let mut before = 0.0;
+    seconds.iter().filter(move |second| second.second - std::mem::replace(&mut before, second.second) > 0.9)
+}
+
 /// One rate of a search for the knee.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct RateStep {
@@ -173,7 +179,7 @@ impl Report {
 }
 
 /// Calls from which on the farthest percentiles mean something.
-const FAR_CALLS: u64 = 100_000;
+pub(crate) const FAR_CALLS: u64 = 100_000;
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -89,3 +89,35 @@ fn a_search_tells_the_knee_and_every_rate() {
     assert!(phase["rates"].as_array().unwrap().len() > 3, "it looks below the first rate: {phase}");
     assert!(said.contains("no rate was served well"), "{said}");
 }
+
+#[test]
+fn files_are_left_where_they_were_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let kvbench = |args: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_kvbench")).args(args).current_dir(dir.path()).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert_eq!(output.status.code(), Some(0), "{args:?}: {said}{}", String::from_utf8_lossy(&output.stderr));
+        said
+    };
+    let short = ["--target", "nothing", "--keys", "1000", "--seconds", "0.1", "--warmup", "0"];
+    let run = [&short[..], &["get", "put", "get", "--hgrm", "a.hgrm", "--svg", "a.svg", "--json", "a.json"]].concat();
+    kvbench(&run);
+    let read = |name: &str| std::fs::read_to_string(dir.path().join(name)).unwrap_or_else(|_| panic!("no {name}"));
+    for name in ["a-get.hgrm", "a-put.hgrm", "a-get-2.hgrm"] {
+        assert!(read(name).contains("#[Mean"), "{name}");
+    }
+    let picture = read("a.svg");
+    assert!(picture.starts_with("<svg") && picture.contains("Latency by percentile"));
+    assert!(picture.contains("get 2") && !picture.contains("NaN"), "{picture}");
+    let search =
+        ["get", "--find-knee", "--rate", "500", "--p99-ms", "0.000001", "--svg", "b.svg", "--compare", "a.json"];
+    let said = kvbench(&[&short[..], &search].concat());
+    assert!(said.contains("new / old") && said.contains("not alike: loop"), "{said}");
+    assert!(read("b.svg").contains("Latency by rate: get"));
+    assert!(kvbench(&["--compare", "a.json", "--with", "a.json"]).contains("1.00"));
+    let missing =
+        Command::new(env!("CARGO_BIN_EXE_kvbench")).args(["--compare", "gone.json", "--with", "a.json"]).output();
+    let missing = missing.unwrap();
+    assert_eq!(missing.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&missing.stderr).contains("reading gone.json"));
+}
