@@ -124,17 +124,22 @@ impl Calls {
         self.held_bytes
     }
 
+    /// Calls that are not done, and their keys without a result.
+    pub fn waiting(&self) -> (usize, usize) {
+        self.table.iter().fold((0, 0), |(calls, keys), (_, call)| (calls + 1, keys + call.left))
+    }
+
     pub fn next_deadline_ns(&self) -> u64 {
         if self.done.is_empty() { self.deadlines.first_key_value().map_or(u64::MAX, |d| *d.0) } else { 0 }
     }
 
     /// What is known of a key that still waits.
     pub fn progress(&mut self, call: CallId, at: u32) -> Option<&mut Progress> {
-        self.waiting(call, at).map(|(_, progress)| progress)
+        self.timed(call, at).map(|(_, progress)| progress)
     }
 
     /// The same, and when the call's time is up.
-    pub fn waiting(&mut self, call: CallId, at: u32) -> Option<(u64, &mut Progress)> {
+    pub fn timed(&mut self, call: CallId, at: u32) -> Option<(u64, &mut Progress)> {
         let state = self.table.get_mut(call.0)?;
         match state.slots.get_mut(at as usize)? {
             Slot::Waiting(progress) => Some((state.deadline_ns, progress)),

@@ -17,6 +17,7 @@ mod calls;
 mod config;
 mod conns;
 mod error;
+mod held;
 mod retry;
 mod session;
 mod slab;
@@ -27,6 +28,7 @@ pub use call::{Ask, Call, CallId, Completion, Value, Written};
 pub use config::SessionConfig;
 pub use conns::ConnKey;
 pub use error::{Advice, Cause, Error, Failure};
+pub use held::Held;
 pub use session::{Actions, Session};
 pub use stats::SessionStats;
 

@@ -111,6 +111,24 @@ impl Session {
         SessionStats { unknown: self.calls.unknown(), ..self.stats }
     }
 
+    /// Calls that are not done, and their keys without a result.
+    pub(crate) fn waiting(&self) -> (usize, usize) {
+        self.calls.waiting()
+    }
+
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.calls.held_bytes()
+    }
+
+    pub(crate) fn queued_keys(&self) -> usize {
+        let lanes = self.shards.iter().map(|shard| shard.reads.queue.len() + shard.writes.queue.len());
+        self.unrouted.len() + lanes.sum::<usize>()
+    }
+
+    pub(crate) fn links(&self) -> impl Iterator<Item = &crate::conns::Conn> {
+        self.conns.table.values()
+    }
+
     /// Takes a call. What breaks a limit is refused at once, key by key; the completion comes with the next turn in any
     /// case.
     pub fn submit(&mut self, now: Now, call: Call) -> CallId {

@@ -123,7 +123,12 @@ impl FaultDisk {
 
     /// Bytes that all named files hold.
     pub fn used(&self) -> u64 {
-        self.state.borrow().used()
+        self.used_below("")
+    }
+
+    /// Bytes that all files hold whose names begin like this.
+    pub fn used_below(&self, path: &str) -> u64 {
+        self.state.borrow().used_below(path)
     }
 
     /// Reads and writes of a file that touch `range` fail with EIO from now on; an empty range heals the file. It stays

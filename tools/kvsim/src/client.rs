@@ -3,7 +3,7 @@
 use crate::host::VirtualHost;
 use bytes::Bytes;
 use ringkv_session::{
-    Actions, Ask, Call, CallId, ClientId, Completion, ConnKey, ReadLevel, Session, SessionConfig, SessionStats,
+    Actions, Ask, Call, CallId, ClientId, Completion, ConnKey, Held, ReadLevel, Session, SessionConfig, SessionStats,
 };
 use ringkv_shard::host::{ConnId, Host, NetEvent};
 use std::cell::RefCell;
@@ -59,6 +59,11 @@ impl Client {
     /// What its session has counted.
     pub fn stats(&self) -> SessionStats {
         self.0.session.borrow().stats()
+    }
+
+    /// What waits in its session, and how many calls its callers wait for.
+    pub fn held(&self) -> (Held, usize) {
+        (self.0.session.borrow().held(), self.0.calls.borrow().len())
     }
 
     /// Its host.

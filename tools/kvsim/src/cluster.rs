@@ -242,6 +242,16 @@ impl Cluster {
         }
     }
 
+    /// A log that, at rest, takes more of its disk than it may.
+    pub fn large_log(&self) -> Option<String> {
+        let up = self.nodes.iter().filter(|node| node.is_up());
+        let mut stores = up.flat_map(|node| node.stores.iter().map(move |store| (node, store.id)));
+        stores.find_map(|(node, store)| {
+            let bytes = node.disk().used_below(&format!("{}/log/", folder(store)));
+            self.watch.log_at_rest(store, bytes, &self.plan.budgets)
+        })
+    }
+
     /// Whether silent damage may be done to node `n`: in a run they stay fewer than a majority of a shard's replicas.
     pub fn may_damage(&self, n: usize) -> bool {
         let most = (usize::from(self.plan.replicas) - 1) / 2;

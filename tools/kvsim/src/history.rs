@@ -97,6 +97,14 @@ impl History {
         self.clients.borrow_mut().push(client.clone());
     }
 
+    /// Looks at what waits in the sessions of all clients.
+    pub fn glance(&self) {
+        for client in self.clients.borrow().iter() {
+            let (held, asked) = client.held();
+            self.watch.session_glanced(&held, asked, self.map.nodes.iter().map(|node| node.stores.len()).sum());
+        }
+    }
+
     /// What all clients together have counted.
     pub fn counts(&self) -> BTreeMap<&'static str, u64> {
         let mut all = BTreeMap::new();

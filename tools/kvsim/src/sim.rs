@@ -158,6 +158,7 @@ impl Run {
             if exec.now_ns() >= self.glance_ns.get() {
                 self.glance_ns.set(exec.now_ns() + GLANCE_NS);
                 self.cluster.glance();
+                self.history.glance();
                 let seconds = exec.now_ns() / GLANCE_NS;
                 if seconds % DIGEST_SECONDS == DIGEST_SECONDS - 1 {
                     self.digest(None);
@@ -258,6 +259,18 @@ impl Run {
                 watch.wrong(format!("replicas do not come to the same state: {what}"));
             }
             return;
+        }
+        next_ns.set(0);
+        let small = || {
+            let due = exec.now_ns() >= next_ns.get();
+            if due {
+                next_ns.set(exec.now_ns() + AGREE_LOOK_NS);
+            }
+            due && self.cluster.large_log().is_none()
+        };
+        if !self.until(late, small) {
+            let what = self.cluster.large_log().filter(|_| !watch.is_wrong() && !self.is_stopped());
+            return what.into_iter().for_each(|what| watch.wrong(what));
         }
         let left = self.digest(Some(late - REPAIR_LOOK_NS));
         if !self.until(late, || left.get() == 0) && !watch.is_wrong() && !self.is_stopped() {

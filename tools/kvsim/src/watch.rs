@@ -24,6 +24,7 @@ use group::Group;
 use look::Look;
 use platter::{Platter, Platters};
 use ringkv_core::raft::{Raft, Role};
+use ringkv_session::Held;
 use ringkv_shard::config::{Budgets, StoreConfig, StoreView};
 use ringkv_shard::digest::Digest;
 use ringkv_shard::witness::Witness;
@@ -150,6 +151,17 @@ impl Watch {
     pub fn digested(&self, store: StoreId, shard: ShardId, digest: Digest) {
         let found = self.state.borrow_mut().states.came_to(store, shard, digest);
         found.into_iter().for_each(|what| self.wrong(what));
+    }
+
+    /// A client's session between two turns, of whose calls `asked` are waited for, in a cluster of so many stores.
+    pub fn session_glanced(&self, held: &Held, asked: usize, stores: usize) {
+        self.all_wrong(bounds::session_beyond(held, asked, stores));
+    }
+
+    /// What is wrong with a log that takes so many bytes of its disk at rest.
+    pub fn log_at_rest(&self, store: StoreId, bytes: u64, budgets: &Budgets) -> Option<String> {
+        let found = bounds::log_beyond(bytes, budgets).filter(|_| !self.is_damaged(store));
+        found.map(|what| format!("{store}: {what}"))
     }
 
     /// A store between two turns; now and then is enough.

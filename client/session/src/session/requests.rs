@@ -328,7 +328,7 @@ impl Session {
                 break;
             }
             let Some(mut item) = lane.queue.pop_front() else { break };
-            let Some((deadline_ns, progress)) = self.calls.waiting(item.call, item.at) else {
+            let Some((deadline_ns, progress)) = self.calls.timed(item.call, item.at) else {
                 shard.sequences.finish(item.seq());
                 continue;
             };

@@ -178,6 +178,9 @@ fn what_is_held_is_bounded() {
     let c = w.submit(put_large(500));
     w.turn();
     assert!(!w.done.contains_key(&c), "there is room again");
+    let held = w.session.held();
+    assert_eq!((held.calls, held.waiting_keys, held.queued_keys), (1, 1, 1), "there is no map: it waits");
+    assert!((500..=1_000).contains(&held.bytes), "{held:?}");
 }
 
 fn put_large(length: usize) -> Ask {

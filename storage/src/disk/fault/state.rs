@@ -151,12 +151,13 @@ impl State {
         path.is_empty() || self.dirs.contains(path)
     }
 
-    pub(super) fn used(&self) -> u64 {
-        self.names.values().filter_map(|i| self.inodes.get(i)).map(|i| i.seen.size).sum()
+    pub(super) fn used_below(&self, path: &str) -> u64 {
+        let below = self.names.iter().filter(|(name, _)| name.starts_with(path));
+        below.filter_map(|(_, i)| self.inodes.get(i)).map(|i| i.seen.size).sum()
     }
 
     fn room(&self) -> u64 {
-        self.knobs.capacity.map_or(u64::MAX, |bytes| bytes.saturating_sub(self.used()))
+        self.knobs.capacity.map_or(u64::MAX, |bytes| bytes.saturating_sub(self.used_below("")))
     }
 
     fn named(&mut self, path: &str) -> Option<&mut Inode> {
