@@ -19,7 +19,7 @@ pub struct Args {
     /// Addresses of any nodes of a ringkv cluster, separated by commas.
     #[arg(long, required_unless_present_any = ["target", "with"], value_delimiter = ',', value_name = "HOST:PORT")]
     pub seeds: Vec<String>,
-    /// Something else than ringkv: `redis://HOST:PORT`, or `nothing`, which measures kvbench itself.
+    /// Something else than ringkv: `redis://HOST:PORT`, `etcd://HOST:PORT` (a cargo feature), or `nothing`, which measures kvbench itself.
     #[arg(long, conflicts_with = "seeds", value_name = "URL")]
     pub target: Option<String>,
     /// The keyspace of ringkv.

@@ -64,12 +64,15 @@ fn phases(reports: &[Report]) -> BTreeMap<(String, usize), Vec<&PhaseReport>> {
     all
 }
 
+/// One side of a comparison: its name and its runs.
+pub type Side<'a> = (&'a str, &'a [Report]);
+
 /// A table of medians and ratios for each phase that both have, and the conditions in which they differ.
-pub fn compare(old: &[Report], new: &[Report]) -> String {
+pub fn compare((then_name, old): Side<'_>, (now_name, new): Side<'_>) -> String {
     let (before, after) = (phases(old), phases(new));
     let mut table = Table::new();
     table.load_style(TableStyle::new());
-    table.set_header(["", "", "old", "new", "new / old"]);
+    table.set_header(["", "", then_name, now_name, &format!("{now_name} / {then_name}")]);
     for ((name, place), now) in &after {
         let Some(then) = before.get(&(name.clone(), *place)) else { continue };
         let mut title = name.clone();
@@ -136,7 +139,7 @@ mod tests {
         let old = [report("read", &[100.0, 200.0, 900.0], 10.0), report("get", &[100.0, 300.0, 900.0], 30.0)];
         let mut new = report("get", &[500.0, 400.0, 1.0], 10.0);
         new.conditions.tasks = 7;
-        let text = compare(&old, &[new]);
+        let text = compare(("then", &old), ("now", &[new]));
         let rows: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
         assert!(rows.contains(&vec!["get", "keys/s", "250", "400", "1.60"]), "{text}");
         assert!(rows.contains(&vec!["p50", "20", "us", "10", "us", "0.50"]), "{text}");
@@ -146,7 +149,7 @@ mod tests {
 
     #[test]
     fn what_has_nothing_in_common_says_so() {
-        let text = compare(&[report("get", &[], 1.0)], &[report("put", &[], 1.0)]);
+        let text = compare(("then", &[report("get", &[], 1.0)]), ("now", &[report("put", &[], 1.0)]));
         assert!(text.contains("no phase in common"), "{text}");
     }
 
@@ -157,7 +160,11 @@ mod tests {
             let path = file.unwrap().path();
             let reports = read(&std::fs::read_to_string(&path).unwrap());
             let reports = reports.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-            assert!(!reports.is_empty() && compare(&reports, &reports).contains("1.00"), "{}", path.display());
+            assert!(
+                !reports.is_empty() && compare(("a", &reports), ("b", &reports)).contains("1.00"),
+                "{}",
+                path.display()
+            );
         }
     }
 }

@@ -38,6 +38,8 @@ pub use crew::{Bench, Crew};
 pub use history::{Answers, Recorder};
 pub use latency::{Latencies, Percentiles};
 pub use report::{PhaseReport, RateStep, Report, SecondReport, micros, thousands};
+#[cfg(feature = "etcd")]
+pub use store::{Etcd, EtcdSource};
 pub use store::{Failure, Found, Nothing, Nowhere, Redis, RedisSource, Source, Target};
 pub use tally::{Errors, Tally};
 pub use workload::{Climb, Kind, Pace, Phase, Workload, WorkloadError, Ycsb};

@@ -39,8 +39,9 @@ fn main() -> ExitCode {
 fn measure(args: &Args) -> anyhow::Result<u64> {
     // Before the run: what cannot be read should not cost one.
     let old = args.compare.as_deref().map(output::read).transpose()?;
-    if let (Some(old), Some(with)) = (&old, &args.with) {
-        print!("{}", kvbench::compare::compare(old, &output::read(with)?));
+    if let (Some((then, old)), Some(with)) = (&old, &args.with) {
+        let (now, new) = output::read(with)?;
+        print!("{}", kvbench::compare::compare((then, old), (&now, &new)));
         return Ok(0);
     }
     let (workload, crew) = (args.workload()?, args.crew()?);
@@ -51,7 +52,7 @@ fn measure(args: &Args) -> anyhow::Result<u64> {
         .conditions
         .more
         .extend(args.conditions.iter().map(|(name, text)| (name.clone(), Value::from(text.as_str()))));
-    output::tell(args, &report, recorder, old.as_deref())?;
+    output::tell(args, &report, recorder, old)?;
     Ok(report.errors())
 }
 
@@ -64,7 +65,7 @@ struct Asked<'a> {
 
 async fn run(asked: &Asked<'_>, recorder: Option<&mut Recorder>) -> anyhow::Result<Report> {
     let Some(target) = asked.args.target.as_deref() else { return ringkv(asked, recorder).await };
-    let (report, told) = match target {
+    let (mut report, told) = match target {
         "nothing" => {
             let source = Nowhere(asked.workload.prefix.clone(), asked.workload.value_bytes);
             (on(&source, asked, recorder).await?, BTreeMap::new())
@@ -74,12 +75,28 @@ async fn run(asked: &Asked<'_>, recorder: Option<&mut Recorder>) -> anyhow::Resu
             let told = source.survey().await?;
             (on(&source, asked, recorder).await?, told)
         }
-        other => bail!("what is {other}? `redis://HOST:PORT` or `nothing`"),
+        url if url.starts_with("etcd://") => etcd(url, asked, recorder).await?,
+        other => bail!("what is {other}? `redis://HOST:PORT`, `etcd://HOST:PORT` or `nothing`"),
     };
-    let mut report = report;
     report.conditions.more.extend(told.into_iter().map(|(name, text)| (name, Value::from(text))));
     report.conditions.more.insert("target".to_owned(), Value::from(target));
     Ok(report)
+}
+
+type Told = (Report, BTreeMap<String, String>);
+
+#[cfg(feature = "etcd")]
+async fn etcd(url: &str, asked: &Asked<'_>, recorder: Option<&mut Recorder>) -> anyhow::Result<Told> {
+    let source = kvbench::EtcdSource::new(url.trim_start_matches("etcd://"), asked.args.timeout());
+    let told = source.survey().await?;
+    Ok((on(&source, asked, recorder).await?, told))
+}
+
+#[cfg(not(feature = "etcd"))]
+async fn etcd(_url: &str, _asked: &Asked<'_>, _recorder: Option<&mut Recorder>) -> anyhow::Result<Told> {
+    bail!(
+        "this kvbench was built without etcd: cargo build --release -p kvbench --features etcd (needs protobuf-compiler and libprotobuf-dev)"
+    )
 }
 
 async fn ringkv(asked: &Asked<'_>, mut recorder: Option<&mut Recorder>) -> anyhow::Result<Report> {

@@ -15,14 +15,18 @@ pub fn is_json_alone(args: &Args) -> bool {
     args.json.as_deref() == Some(Path::new("-"))
 }
 
-/// The reports in a file.
-pub fn read(path: &Path) -> anyhow::Result<Vec<Report>> {
+/// A file's name without its extension, and the reports in it.
+type Named = (String, Vec<Report>);
+
+/// Reads a file of reports.
+pub fn read(path: &Path) -> anyhow::Result<Named> {
     let text = fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
-    compare::read(&text).with_context(|| format!("{} is no report of kvbench", path.display()))
+    let reports = compare::read(&text).with_context(|| format!("{} is no report of kvbench", path.display()))?;
+    Ok((path.file_stem().unwrap_or_default().to_string_lossy().into_owned(), reports))
 }
 
 /// Tells all that was asked for.
-pub fn tell(args: &Args, report: &Report, recorder: Option<Recorder>, old: Option<&[Report]>) -> anyhow::Result<()> {
+pub fn tell(args: &Args, report: &Report, recorder: Option<Recorder>, old: Option<Named>) -> anyhow::Result<()> {
     if let (Some(path), Some(recorder)) = (&args.history, recorder) {
         write(path, |file| recorder.write(file))?;
     }
@@ -35,8 +39,9 @@ pub fn tell(args: &Args, report: &Report, recorder: Option<Recorder>, old: Optio
         }
     }
     let mut told = format!("{report}\n");
-    if let Some(old) = old {
-        told.push_str(&format!("\n{}", compare::compare(old, std::slice::from_ref(report))));
+    if let Some((then, old)) = old {
+        let now = ("now", std::slice::from_ref(report));
+        told.push_str(&format!("\n{}", compare::compare((&then, &old), now)));
     }
     let json = serde_json::to_string_pretty(report)?;
     if is_json_alone(args) {

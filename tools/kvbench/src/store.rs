@@ -4,10 +4,14 @@ use std::future::Future;
 
 use bytes::Bytes;
 
+#[cfg(feature = "etcd")]
+mod etcd;
 mod nothing;
 mod redis;
 mod ringkv;
 
+#[cfg(feature = "etcd")]
+pub use self::etcd::{Etcd, EtcdSource};
 pub use self::redis::{Redis, RedisSource};
 pub use nothing::{Nothing, Nowhere};
 
