@@ -16,9 +16,10 @@ use std::collections::BTreeMap;
 
 /// Trees of one store that are repaired at once.
 const REPAIRS_MAX: usize = 2;
-/// A peer that was asked and says nothing is given up after this, ns. When all were asked in vain the wait doubles, three times.
+/// A peer that was asked and says nothing is given up after this, ns. When all were asked in vain the wait doubles, once: a question
+/// costs little, and who waits long is still asking when its peers have long had what it wants.
 const ASK_NS: u64 = 1_000_000_000;
-/// A peer that says it has nothing yet is perhaps making it: the next one is asked this soon, ns.
+/// A peer that says it has nothing yet is perhaps making it: the next one is asked this soon, ns. The wait doubles three times.
 const ASK_NEXT_NS: u64 = 200_000_000;
 /// Leadership is offered again after this, ns.
 const HAND_OVER_NS: u64 = 2_000_000_000;
@@ -154,7 +155,7 @@ impl<H: Host> Store<H> {
         let repair = &mut self.replicas[slot].repair;
         repair.tries += 1;
         (repair.asked, repair.asked_ns) = (snapshot, now.boot_ns);
-        repair.ask_from_ns = now.boot_ns + (ASK_NS << (repair.tries as usize / peers.len()).min(3));
+        repair.ask_from_ns = now.boot_ns + (ASK_NS << (repair.tries as usize / peers.len()).min(1));
         self.send_ship(to, &SnapshotMessage { shard, generation, snapshot, body: SnapshotBody::Want { index } });
         true
     }
@@ -164,7 +165,7 @@ impl<H: Host> Store<H> {
         let repair = &mut self.replicas[slot].repair;
         if repair.asked == snapshot {
             repair.asked = 0;
-            repair.ask_from_ns = repair.ask_from_ns.min(now.boot_ns + (ASK_NEXT_NS << repair.tries.min(5)));
+            repair.ask_from_ns = repair.ask_from_ns.min(now.boot_ns + (ASK_NEXT_NS << repair.tries.min(3)));
         }
     }
 

@@ -102,6 +102,31 @@ fn two_of_three_rotten_and_the_sound_one_away_wait_for_it() {
     scene.judge();
 }
 
+/// It asked less and less often: peers that came back after twenty seconds were asked after another ten. Found by seed 1000263.
+#[test]
+fn peers_that_were_away_for_long_are_asked_soon() {
+    let scene = Scene::new(9, 3);
+    scene.fill_tables(2);
+    let follower = (scene.leader() + 1) % 3;
+    let others = [(follower + 1) % 3, (follower + 2) % 3];
+    let cut = |cut: bool| {
+        for other in others.map(|n| scene.cluster.nodes[n].machine) {
+            let me = scene.cluster.nodes[follower].machine;
+            scene.cluster.net.set_cut(me, other, cut);
+            scene.cluster.net.set_cut(other, me, cut);
+        }
+    };
+    cut(true);
+    let newest = scene.tables(follower).pop().expect("a table");
+    scene.rot_footer(follower, &newest);
+    scene.restart(follower, false);
+    scene.until(30_000, || false);
+    assert!(scene.damage(follower).is_some(), "nobody was there to repair it");
+    cut(false);
+    assert!(scene.until(5_000, || scene.damage(follower).is_none()), "not repaired 5 s after its peers were back");
+    scene.judge();
+}
+
 #[test]
 fn alone_what_is_sound_is_served_and_the_rest_is_an_error() {
     let scene = Scene::new(7, 1);
