@@ -76,7 +76,7 @@ pub enum SnapshotBody {
     Gone,
     /// It is installed.
     Installed {
-        /// Up to here.
+        /// Up to here. 0: it is not, and its pieces will not be asked for again.
         index: u64,
     },
     /// This replica's tree is damaged: offer yours. The snapshot id is the asker's own, echoed when there is nothing.

@@ -93,6 +93,7 @@ impl<H: Host> Store<H> {
                 tracing::warn!(store = %self.config.id, %shard, %error, new, "a damaged tree is not repaired");
                 // Memory does not fit tables that are new: only others help.
                 replica.repair.unknown |= new;
+                self.say_given_up(shard, from, snapshot);
             }
         }
         self.catch_up(slot);

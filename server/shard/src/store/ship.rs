@@ -222,8 +222,17 @@ impl<H: Host> Store<H> {
 
     /// A wanted snapshot will not come to its end.
     fn give_up(&mut self, shard: ShardId) {
-        if self.ships.incoming.remove(&shard).is_some() {
+        if let Some(incoming) = self.ships.incoming.remove(&shard) {
             self.counters.snapshots_interrupted += 1;
+            self.say_given_up(shard, incoming.from, incoming.snapshot);
+        }
+    }
+
+    /// Who offered it would wait for long: now it offers what it then has.
+    pub(super) fn say_given_up(&mut self, shard: ShardId, from: StoreId, snapshot: u64) {
+        if let Some(slot) = self.slot(shard) {
+            let (generation, body) = (self.replicas[slot].generation, SnapshotBody::Installed { index: 0 });
+            self.send_ship(from, &SnapshotMessage { shard, generation, snapshot, body });
         }
     }
 
@@ -382,7 +391,7 @@ impl<H: Host> Store<H> {
             Err(error) => {
                 self.counters.snapshots_interrupted += 1;
                 tracing::warn!(%shard, %error, "snapshot not installed");
-                return;
+                return self.say_given_up(shard, from, snapshot);
             }
         };
         let Ok(config) = Configuration::decode(at.config.clone()) else { return };

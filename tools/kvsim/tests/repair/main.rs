@@ -127,6 +127,24 @@ fn peers_that_were_away_for_long_are_asked_soon() {
     scene.judge();
 }
 
+/// It gave the tables up for want of space and said so to nobody: it was offered none for ten seconds. Found by seed 1000403.
+#[test]
+fn tables_given_up_for_want_of_space_are_offered_again_soon() {
+    let scene = Scene::new(10, 3);
+    scene.fill_tables(2);
+    let follower = (scene.leader() + 1) % 3;
+    let newest = scene.tables(follower).pop().expect("a table");
+    scene.rot_footer(follower, &newest);
+    let disk = scene.disk(follower);
+    disk.set_capacity(Some(disk.used()));
+    scene.restart(follower, false);
+    scene.until(3_000, || false);
+    assert!(scene.damage(follower).is_some(), "there is no space for tables");
+    disk.set_capacity(None);
+    assert!(scene.until(5_000, || scene.damage(follower).is_none()), "not repaired 5 s after there is space again");
+    scene.judge();
+}
+
 #[test]
 fn alone_what_is_sound_is_served_and_the_rest_is_an_error() {
     let scene = Scene::new(7, 1);
