@@ -2,24 +2,13 @@
 
 use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use ringkv_benches::operations;
 use ringkv_wire::codec::Reader;
-use ringkv_wire::entry::{Entry, EntryKind, OpKind, Operation, Operations};
+use ringkv_wire::entry::{Entry, EntryKind, Operations};
 use ringkv_wire::frame::{self, Decoder, Kind};
-use ringkv_wire::ids::{ClientId, Generation, KeyspaceId, ShardId};
+use ringkv_wire::ids::{Generation, KeyspaceId, ShardId};
 use ringkv_wire::ring::hash::key_hash;
 use std::hint::black_box;
-
-fn operations(count: u64) -> Operations {
-    let op = |n: u64| Operation {
-        seq: n + 1,
-        expiry_ms: 1,
-        keyspace: KeyspaceId(1),
-        kind: OpKind::Put,
-        key: Bytes::from(format!("key-{n:012}")),
-        value: Bytes::from(vec![7; 100]),
-    };
-    Operations { client: ClientId([1; 16]), floor: 1, ops: (0..count).map(op).collect() }
-}
 
 fn hash(c: &mut Criterion) {
     c.bench_function("key hash, 16 bytes", |b| b.iter(|| key_hash(KeyspaceId(1), black_box(b"0123456789abcdef"))));
