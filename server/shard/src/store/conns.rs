@@ -19,6 +19,9 @@ const PARTIAL_BYTES: usize = 2 * limits::MESSAGE_BYTES_MAX;
 /// Above this many unsent bytes a connection's requests are refused.
 pub(super) const BACKLOG_BUSY_BYTES: usize = 8 << 20;
 
+/// Room for answers that a connection is given before they are known.
+const OUT_BYTES_KEPT: usize = 256 << 10;
+
 /// One connection that said a proper hello.
 pub(super) struct Conn {
     role: Role,
@@ -26,6 +29,8 @@ pub(super) struct Conn {
     peer: StoreId,
     decoder: Decoder,
     out: Vec<u8>,
+    /// How long it was in the last turn that sent something: the next one will be like it.
+    last_out: usize,
     /// Requests not yet answered.
     pub(super) inflight: usize,
     /// Waits until the peer's incarnation is durable; frames before that break the protocol.
@@ -39,6 +44,17 @@ pub(super) struct Conns {
     unsent: Vec<ConnId>,
 }
 
+impl Conn {
+    /// What the turn sends on it; its first use in a turn puts it into the list of those with something to send.
+    fn out(&mut self, conn: ConnId, unsent: &mut Vec<ConnId>) -> &mut Vec<u8> {
+        if self.out.is_empty() {
+            self.out.reserve(self.last_out.min(OUT_BYTES_KEPT));
+            unsent.push(conn);
+        }
+        &mut self.out
+    }
+}
+
 impl Conns {
     /// Appends a message to what the turn sends on `conn`, as the answer to one request.
     pub(super) fn answer(&mut self, conn: ConnId, frames: &[u8]) {
@@ -49,21 +65,16 @@ impl Conns {
 
     /// Appends bytes to what the turn sends on `conn`.
     pub(super) fn send(&mut self, conn: ConnId, bytes: &[u8]) {
-        let Some(open) = self.open.get_mut(&conn) else { return };
-        if open.out.is_empty() {
-            self.unsent.push(conn);
+        if let Some(out) = self.open.get_mut(&conn).map(|open| open.out(conn, &mut self.unsent)) {
+            out.extend_from_slice(bytes);
         }
-        open.out.extend_from_slice(bytes);
     }
 
     /// The buffer of a connection, to encode an answer into it.
     pub(super) fn buffer(&mut self, conn: ConnId) -> Option<&mut Vec<u8>> {
         let open = self.open.get_mut(&conn)?;
-        if open.out.is_empty() {
-            self.unsent.push(conn);
-        }
         open.inflight = open.inflight.saturating_sub(1);
-        Some(&mut open.out)
+        Some(open.out(conn, &mut self.unsent))
     }
 
     /// [`Conns::buffer`] was asked for too soon: the answer comes later.
@@ -78,6 +89,7 @@ impl Conns {
         for conn in self.unsent.drain(..) {
             let Some(open) = self.open.get_mut(&conn) else { continue };
             if !open.out.is_empty() {
+                open.last_out = open.out.len();
                 host.send(conn, Bytes::from(std::mem::take(&mut open.out)));
             }
         }
@@ -141,7 +153,7 @@ impl<H: Host> Store<H> {
         let fresh = hello.role == Role::Store && !self.known_durably.contains(&hello.from);
         let decoder = Decoder::new(PARTIAL_BYTES);
         let peer = hello.from;
-        let open = Conn { role: hello.role, peer, decoder, out: Vec::new(), inflight: 0, greeting: fresh };
+        let open = Conn { role: hello.role, peer, decoder, out: Vec::new(), last_out: 0, inflight: 0, greeting: fresh };
         self.conns.open.insert(conn, open);
         if fresh {
             // Welcome only when a wiped copy of that store could no longer pass for it.
