@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use ringkv_wire::codec::WireError;
 use ringkv_wire::entry::{OpKind, Operation, Operations};
-use ringkv_wire::frame::{Decoder, FRAME_HEADER_BYTES, Kind, Message, encode};
+use ringkv_wire::frame::{Decoder, FRAME_HEADER_BYTES, Kind, Message, encode, encode_with};
 use ringkv_wire::ids::{ClientId, KeyspaceId};
 use ringkv_wire::limits;
 
@@ -42,6 +42,53 @@ fn a_stream_cut_anywhere_gives_the_same_messages() {
     assert_eq!(whole.len(), 3);
     for cut in 0..stream.len() {
         assert_eq!(feed(&[stream[..cut].to_vec(), stream[cut..].to_vec()]).as_ref(), Ok(&whole), "cut at {cut}");
+    }
+}
+
+#[test]
+fn a_stream_that_drips_or_piles_up_gives_the_same_messages() {
+    let mut stream = Vec::new();
+    (0..20).for_each(|id| encode(Kind::Read, id, &vec![id as u8; id as usize * 13], &mut stream));
+    let whole = feed(&[stream.clone()]).expect("whole");
+    for step in [1, 7, 32, 33, 100] {
+        let drips: Vec<Vec<u8>> = stream.chunks(step).map(<[u8]>::to_vec).collect();
+        assert_eq!(feed(&drips).as_ref(), Ok(&whole), "{step} bytes at a time");
+        let mut decoder = Decoder::new(limits::MESSAGE_BYTES_MAX);
+        drips.iter().for_each(|drip| decoder.take_in(Bytes::copy_from_slice(drip)));
+        let piled: Vec<Message> = std::iter::from_fn(|| decoder.next().expect("sound")).collect();
+        assert_eq!(piled, whole, "taken in all at once, {step} bytes each");
+    }
+}
+
+#[test]
+fn whole_frames_share_the_memory_they_came_in() {
+    let mut stream = Vec::new();
+    encode(Kind::Read, 1, b"first", &mut stream);
+    encode(Kind::Read, 2, b"second", &mut stream);
+    let stream = Bytes::from(stream);
+    let mut decoder = Decoder::new(limits::MESSAGE_BYTES_MAX);
+    decoder.take_in(stream.slice(..stream.len() - 1));
+    let first = decoder.next().expect("sound").expect("whole");
+    assert_eq!(first.body.as_ptr(), stream[FRAME_HEADER_BYTES..].as_ptr());
+    assert_eq!(decoder.next(), Ok(None));
+    drop(first);
+    assert!(stream.slice(..0).is_empty() && stream.is_unique(), "an unfinished frame does not hold what it came in");
+    decoder.take_in(stream.slice(stream.len() - 1..));
+    assert_eq!(&decoder.next().expect("sound").expect("whole").body[..], b"second");
+}
+
+#[test]
+fn a_body_written_in_place_travels_as_any_other() {
+    for bytes in [0, 1, 1000, limits::FRAME_BYTES_MAX - FRAME_HEADER_BYTES, limits::FRAME_BYTES_MAX, 600_000] {
+        let body: Vec<u8> = (0..bytes).map(|i| i as u8).collect();
+        let (mut copied, mut in_place) = (b"before".to_vec(), b"before".to_vec());
+        encode(Kind::ReadReply, 7, &body, &mut copied);
+        let told = encode_with(Kind::ReadReply, 7, &mut in_place, |out| {
+            out.extend_from_slice(&body);
+            "told"
+        });
+        assert_eq!(told, "told");
+        assert!(copied == in_place, "{bytes} bytes");
     }
 }
 
