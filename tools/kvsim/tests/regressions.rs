@@ -29,6 +29,13 @@ fn a_store_that_failed_while_installing_acknowledges_nothing() {
     clean(2119);
 }
 
+/// The log was poisoned while a snapshot was being installed: the tree was new and the index old, and the digest of both was taken
+/// for a state. Nobody was served from it.
+#[test]
+fn a_store_that_failed_while_installing_is_not_digested() {
+    clean_for(2_002_682, 31);
+}
+
 /// A follower was killed while it fetched a snapshot. Started again it knew of no offer, and its leader took it for a slow
 /// one: for 11 s it got neither entries nor tables.
 #[test]

@@ -85,7 +85,8 @@ impl<H: Host> Store<H> {
             log_time_ms: replica.log_time_ms,
             sessions: ringkv_wire::checksum(&replica.sessions.encode()),
         };
-        let whole = !replica.installing && !replica.repair.held;
+        // A store that failed may have replaced a tree and not said so.
+        let whole = self.failed.is_none() && !replica.installing && !replica.repair.held;
         whole.then(|| digest::digest(&replica.tree, OWN_KEYSPACE, known))
     }
 
