@@ -11,13 +11,13 @@ canary_round() {
     : >"$dir/faults.txt"
     say "canary: seed $round_seed: $nodes nodes, host $host"
     cluster_up || { say "canary: the cluster does not come up"; return 1; }
-    load 2 mixed,sweep
+    load 2 mixed verify
     "$bin/lincheck" "$dir/history.jsonl" >"$dir/verdict.txt" || { say "$(cat "$dir/verdict.txt")"; say "canary: this history should have been good"; well=1; }
     "$bin/lincheck" --canary "$dir/history.jsonl" >"$dir/edited.txt" || well=1
     say "$(sed "s|^$dir/|    |" "$dir/edited.txt")"
 
     set_back &
-    load 8 mixed,sweep
+    load 8 mixed verify
     wait $! || { say "canary: the disks could not be set back"; well=1; }
     cluster_down
     local verdict=0
