@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use kvbench::{Distribution, Failure, Found, Kind, Phase, Recorder, Surroundings, Target, Workload, run};
+use kvbench::{
+    Bench, Crew, Distribution, Failure, Found, Kind, Phase, Recorder, Source, Surroundings, Target, Workload, Ycsb, run,
+};
 
 /// A map; every `fail_every`th write fails with an unknown outcome.
 #[derive(Clone, Default)]
@@ -57,6 +59,14 @@ impl Target for Memory {
             answers.push(self.put(key, value).await);
         }
         answers.into_iter()
+    }
+}
+
+impl Source for Memory {
+    type Target = Memory;
+
+    async fn connect(&self) -> anyhow::Result<Memory> {
+        Ok(self.clone())
     }
 }
 
@@ -146,6 +156,27 @@ async fn a_history_of_a_map_is_linearizable() {
     assert_eq!(ops.len() as u64, report.phases.iter().map(|phase| phase.keys).sum::<u64>());
     let verdict = lincheck::check(&ops);
     assert!(verdict.is_ok(), "{:?}", verdict.findings.first());
+}
+
+#[tokio::test]
+async fn threads_insert_different_keys_and_leave_one_history() {
+    let phase = |kind, keys| Phase { kind, keys, seconds: None };
+    let [d, f] = [Ycsb::D, Ycsb::F].map(|ycsb| phase(Kind::Ycsb(ycsb), 3_000));
+    let phases = vec![phase(Kind::Load, 500), d, f, phase(Kind::Verify, 500)];
+    let workload = Workload { phases, distribution: None, ..workload(2) };
+    let (memory, crew) = (Memory::default(), Crew { threads: 2, clients: 3, pin: Vec::new() });
+    let bench = Bench::start(&memory, &crew).await.unwrap();
+    let mut recorder = Recorder::default();
+    let report = bench.run(&workload, &Surroundings::default(), Some(&mut recorder)).await.unwrap();
+    bench.end();
+    assert_eq!(report.errors(), 0, "no key is read before it was inserted");
+    assert_eq!(report.conditions.client_threads, 2);
+    let inserted = memory.map.lock().unwrap().len() - 500;
+    assert!((100..=220).contains(&inserted), "5 of 100 keys: {inserted}");
+    let ops = recorder.into_ops();
+    let clients: std::collections::BTreeSet<u64> = ops.iter().map(|op| op.client).collect();
+    assert!(clients.len() >= 2);
+    assert!(lincheck::check(&ops).is_ok());
 }
 
 #[tokio::test]
