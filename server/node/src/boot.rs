@@ -16,7 +16,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 /// Why a node does not serve, or stopped.
@@ -74,10 +74,10 @@ pub fn run(config: Config) -> Result<(), NodeError> {
     let cores = plan::cores(&config, stores, &allowed)?;
     let ring_bytes = plan::ring_bytes(&probes, &map.nodes, &own, cores.len());
     let host = plan::host(config.host, &probes, ring_bytes)?;
-    let common = listen(config.listen)?;
+    let common = listen(config.listen, LISTEN_PATIENCE)?;
     let mut listeners = Vec::new();
     for address in &own.stores {
-        listeners.push(listen(SocketAddr::new(config.listen.ip(), address.port()))?);
+        listeners.push(listen(SocketAddr::new(config.listen.ip(), address.port()), LISTEN_PATIENCE)?);
     }
     announce(&config, &dir, &probes, &host, &cores);
 
@@ -161,12 +161,30 @@ impl Starter<'_> {
     }
 }
 
-fn listen(address: SocketAddr) -> Result<TcpListener, NodeError> {
-    let listener = TcpListener::bind(address).and_then(|listener| {
-        listener.set_nonblocking(true)?;
-        Ok(listener)
-    });
-    listener.map_err(|source| NodeError::Listen { address, source })
+/// How long a node waits for an address that is taken. A process that was killed is gone before the kernel has torn
+/// its rings down, and until then they hold its sockets: a supervisor that restarts it at once would meet itself.
+const LISTEN_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Listens on `address`, trying again while somebody else does, for at most `patience`. Blocks.
+fn listen(address: SocketAddr, patience: Duration) -> Result<TcpListener, NodeError> {
+    let since = Instant::now();
+    let mut told = false;
+    loop {
+        let listener = TcpListener::bind(address).and_then(|listener| {
+            listener.set_nonblocking(true)?;
+            Ok(listener)
+        });
+        match listener {
+            Err(e) if e.kind() == io::ErrorKind::AddrInUse && since.elapsed() < patience => {
+                if !told {
+                    tracing::info!("{address} is in use: trying again for {} s", patience.as_secs());
+                    told = true;
+                }
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            other => return other.map_err(|source| NodeError::Listen { address, source }),
+        }
+    }
 }
 
 /// The one line that says what was found and chosen.
@@ -184,4 +202,28 @@ fn announce(config: &Config, dir: &DataDir, probes: &Probes, host: &HostPlan, co
         dir.path().display(),
         config.listen,
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_that_is_given_back_is_waited_for() {
+        let held = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = held.local_addr().unwrap();
+        let waiting = std::thread::spawn(move || listen(address, Duration::from_secs(60)));
+        std::thread::sleep(Duration::from_millis(50));
+        drop(held);
+        assert_eq!(waiting.join().unwrap().unwrap().local_addr().unwrap(), address);
+    }
+
+    #[test]
+    fn an_address_that_stays_taken_is_an_error_with_its_name() {
+        let held = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = held.local_addr().unwrap();
+        let error = listen(address, Duration::from_millis(30)).unwrap_err();
+        assert!(error.to_string().contains(&address.to_string()), "{error}");
+        assert_eq!(error.exit_code(), 1);
+    }
 }
