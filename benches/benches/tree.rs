@@ -5,11 +5,13 @@ use ringkv_benches::{KEYSPACE, key, scattered, value};
 use ringkv_storage::disk::fault::FaultDisk;
 use ringkv_storage::disk::fault::testing::block_on;
 use ringkv_storage::engine::{Engine, EngineOptions};
-use ringkv_storage::tree::{LOOK_KEYS_MAX, Lookup, Sought, Tree};
+use ringkv_storage::tree::{Lookup, Sought, Tree};
 use ringkv_wire::ids::ShardId;
 
 /// Keys there are: 16 + 100 bytes each, more than the caches of a core hold.
 const KEYS: u64 = 200_000;
+/// Keys that are looked for at once: those of a call of 64 that are one shard's, or several calls'.
+const BATCH: usize = 32;
 
 fn empty() -> Tree<FaultDisk> {
     let engine = block_on(Engine::open(FaultDisk::new(1), "store-0000", EngineOptions::default()));
@@ -48,20 +50,17 @@ fn puts(c: &mut Criterion) {
 
 fn gets(c: &mut Criterion) {
     let mut group = c.benchmark_group("get");
-    group.throughput(Throughput::Elements(LOOK_KEYS_MAX as u64));
+    group.throughput(Throughput::Elements(BATCH as u64));
     let tree = full();
     let (keys, absent): (Vec<_>, Vec<_>) = (0..KEYS).map(|n| (key(n), key(n + KEYS))).unzip();
     let look = |numbers: &mut dyn Iterator<Item = u64>, keys: &[bytes::Bytes]| {
-        let mut sought = [Sought::default(); LOOK_KEYS_MAX];
-        for (place, number) in sought.iter_mut().zip(numbers) {
-            *place = Sought::new(KEYSPACE, &keys[number as usize]);
-        }
+        let sought = numbers.take(BATCH).map(|number| Sought::new(KEYSPACE, &keys[number as usize]));
         let mut found = 0;
-        tree.look(&sought, |lookup| found += usize::from(matches!(lookup, Lookup::Found { .. })));
+        tree.look(sought, |lookup| found += usize::from(matches!(lookup, Lookup::Found { .. })));
         found
     };
     let mut numbers = scattered(KEYS);
-    assert_eq!(look(&mut numbers, &keys), LOOK_KEYS_MAX);
+    assert_eq!(look(&mut numbers, &keys), BATCH);
     assert_eq!(look(&mut numbers, &absent), 0);
     group.bench_function("32 of 200,000, side by side", |b| b.iter(|| look(&mut numbers, &keys)));
     group.bench_function("32 that are not there", |b| b.iter(|| look(&mut numbers, &absent)));

@@ -12,6 +12,9 @@ use tokio::time::Instant;
 
 /// Calls and events taken before a turn is made of them.
 const BATCH: usize = 4096;
+/// Keys that are sent before more calls are looked at: stores work on these while the rest is routed. A turn of everything that
+/// waits would have this side and theirs work by turns.
+const SLICE_KEYS: usize = 512;
 /// Socket reads that may wait for the driver; beyond it sockets are not read.
 const EVENTS_WAITING: usize = 256;
 
@@ -28,7 +31,9 @@ pub(crate) fn submit(calls: &Calls, call: Call) -> oneshot::Receiver<Completion>
 }
 
 /// A session and the future that drives it, until the last `Calls` is dropped.
-pub(crate) fn start(config: SessionConfig) -> (Calls, impl Future<Output = ()> + Send + 'static) {
+///
+/// It spins for `spin` before it sleeps, see [`crate::Builder::spin`].
+pub(crate) fn start(config: SessionConfig, spin: Duration) -> (Calls, impl Future<Output = ()> + Send + 'static) {
     let (calls, incoming) = mpsc::unbounded_channel();
     let (events_in, events) = mpsc::channel(EVENTS_WAITING);
     let driver = Driver {
@@ -40,6 +45,7 @@ pub(crate) fn start(config: SessionConfig) -> (Calls, impl Future<Output = ()> +
         waiting: Waiting::default(),
         actions: Actions::default(),
         look_ns: 0,
+        spin,
     };
     (Calls(calls), driver.run())
 }
@@ -54,6 +60,7 @@ struct Driver {
     actions: Actions,
     /// When abandoned calls are looked for next, ns.
     look_ns: u64,
+    spin: Duration,
 }
 
 /// Who waits for which call. The session names calls by a slot that it uses again and how often it did: the slot is the place
@@ -92,6 +99,7 @@ impl Driver {
         let (mut calls, mut events) = (Vec::new(), Vec::new());
         self.turn();
         loop {
+            self.spin().await;
             let due_ns = self.session.next_deadline_ns().saturating_sub(clock::now().boot_ns);
             // Never longer than an hour: the timer's clock may stand still while the machine sleeps.
             let due = Instant::now() + Duration::from_nanos(due_ns).min(Duration::from_secs(3600));
@@ -111,14 +119,31 @@ impl Driver {
             }
             events.drain(..).for_each(|(key, event)| self.event(key, event));
             let now = clock::now();
+            let mut keys = 0;
             for (call, done) in calls.drain(..) {
+                keys += call.ask.keys();
                 self.waiting.insert(self.session.submit(now, call), done);
+                if keys >= SLICE_KEYS {
+                    self.turn();
+                    keys = 0;
+                }
             }
             self.turn();
         }
         tracing::debug!("the last client is gone");
         self.session.shut();
         self.turn();
+    }
+
+    /// Lets the sockets be looked at, again and again, for as long as nothing comes and the time to spin has not passed.
+    async fn spin(&self) {
+        if self.spin.is_zero() {
+            return;
+        }
+        let since = Instant::now();
+        while self.events.is_empty() && self.incoming.is_empty() && since.elapsed() < self.spin {
+            tokio::task::yield_now().await;
+        }
     }
 
     fn event(&mut self, key: ConnKey, event: Event) {

@@ -220,3 +220,28 @@ fn the_digest_leaves_addresses_out() {
     members[0].stores.pop();
     assert_ne!(map_of(&members, 3, 4).settings_digest(), digest);
 }
+
+#[test]
+fn a_finder_finds_what_the_map_says_in_every_pool() {
+    let keyspace = |id: u32, pool, routing| KeyspaceInfo { id: KeyspaceId(id), name: format!("k{id}"), pool, routing };
+    let keyspaces = [
+        keyspace(1, 1, Routing::Whole),
+        keyspace(2, 4, Routing::Prefix(b'/')),
+        keyspace(9, 1, Routing::HashTag),
+        keyspace(11, 7, Routing::Whole),
+    ];
+    let pools = [(1, 3), (4, 0), (7, 5)].map(|(id, shard_bits)| PoolInfo { id, replicas: 3, shard_bits });
+    let mut map = ClusterMap::from_members(ClusterId([7; 16]), &even(1..=3), &keyspaces, &pools);
+    // Arcs of different lengths, as after a merge.
+    map.shards.retain(|shard| shard.id.arc() != 3);
+    let finder = map.finder();
+    for i in 0..4000u32 {
+        let key = format!("{{{}}}/{i}", i % 97);
+        for id in [1, 2, 9, 11] {
+            let found = finder.find(KeyspaceId(id), key.as_bytes()).map(|at| &map.shards[at]);
+            assert_eq!(found, map.shard_of(KeyspaceId(id), key.as_bytes()), "{key} in {id}");
+            assert!(found.is_some());
+        }
+        assert_eq!(finder.find(KeyspaceId(3), key.as_bytes()), None);
+    }
+}

@@ -86,6 +86,18 @@ impl Call {
     }
 }
 
+impl Ask {
+    /// How many keys it is about.
+    pub fn keys(&self) -> usize {
+        match self {
+            Ask::Get { .. } | Ask::Put { .. } | Ask::Delete { .. } => 1,
+            Ask::GetMany { keys, .. } => keys.len(),
+            Ask::PutMany { pairs, .. } => pairs.len(),
+            Ask::Map | Ask::Status { .. } => 0,
+        }
+    }
+}
+
 /// What a read found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Value {

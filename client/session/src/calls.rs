@@ -230,21 +230,22 @@ impl Calls {
 
     fn close(&mut self, id: u64) {
         let Some(state) = self.take(id) else { return };
-        let shape = state.shape;
-        let mut slots = state.slots.into_iter();
+        let (shape, slots) = (state.shape, state.slots);
+        let one = |slots: Slots| slots.into_iter().next().unwrap_or(Slot::Failed(never()));
         let completion = match shape {
-            Shape::GetMany => Completion::GotMany(slots.map(got).collect()),
-            Shape::WriteMany => Completion::WrittenMany(slots.map(written).collect()),
-            Shape::Get => Completion::Got(slots.next().map_or(Ok(None), got)),
-            Shape::Write => Completion::Written(slots.next().map_or(Err(never()), written)),
-            Shape::Map => Completion::Map(match slots.next() {
-                Some(Slot::Map(map)) => Ok(map),
-                Some(Slot::Failed(error)) => Err(error),
+            // The results take the place of the slots.
+            Shape::GetMany => Completion::GotMany(slots.into_vec().into_iter().map(got).collect()),
+            Shape::WriteMany => Completion::WrittenMany(slots.into_vec().into_iter().map(written).collect()),
+            Shape::Get => Completion::Got(got(one(slots))),
+            Shape::Write => Completion::Written(written(one(slots))),
+            Shape::Map => Completion::Map(match one(slots) {
+                Slot::Map(map) => Ok(map),
+                Slot::Failed(error) => Err(error),
                 _ => Err(never()),
             }),
-            Shape::Status => Completion::Status(match slots.next() {
-                Some(Slot::Text(text)) => Ok(text),
-                Some(Slot::Failed(error)) => Err(error),
+            Shape::Status => Completion::Status(match one(slots) {
+                Slot::Text(text) => Ok(text),
+                Slot::Failed(error) => Err(error),
                 _ => Err(never()),
             }),
         };

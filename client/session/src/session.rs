@@ -20,7 +20,7 @@ use ringkv_wire::hello::{Answer, Hello};
 use ringkv_wire::ids::{KeyspaceId, Now, ShardId, StoreId};
 use ringkv_wire::limits;
 use ringkv_wire::msg::client::ReadLevel;
-use ringkv_wire::ring::topology::ClusterMap;
+use ringkv_wire::ring::topology::{ClusterMap, Finder};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -56,8 +56,9 @@ pub struct Session {
     shard_of_id: BTreeMap<ShardId, usize>,
     /// Place in the map's shard list -> place in `shards`.
     route: Vec<usize>,
+    finder: Finder,
     /// Shards with something queued.
-    busy: BTreeSet<usize>,
+    busy: Vec<usize>,
     /// What waits for the first map.
     unrouted: Vec<Item>,
     /// Status calls not yet sent.
@@ -86,7 +87,8 @@ impl Session {
             shards: Vec::new(),
             shard_of_id: BTreeMap::new(),
             route: Vec::new(),
-            busy: BTreeSet::new(),
+            finder: Finder::default(),
+            busy: Vec::new(),
             unrouted: Vec::new(),
             asks: Vec::new(),
             map_calls: Vec::new(),

@@ -48,7 +48,7 @@ pub struct Budgets {
     pub cache_bytes: usize,
     /// One log segment.
     pub segment_bytes: u64,
-    /// Log kept for followers beyond what redo needs.
+    /// Log that is kept: for followers that come back, and for what memtables hold. Memtables that need older log are flushed.
     pub log_keep_bytes: u64,
     /// One shard's session table.
     pub session_bytes: usize,
@@ -58,13 +58,22 @@ pub struct Budgets {
     pub inflight_requests: usize,
 }
 
+impl Budgets {
+    /// Log that is worth keeping beside memtables of so many bytes: twice as much, since a log that may hold less than they do
+    /// flushes them before they are full. (An entry takes about as much in both; those of the tree that is flushed next are the
+    /// oldest of the log.)
+    pub fn log_keep_for(memtable_bytes: usize) -> u64 {
+        2 * memtable_bytes as u64
+    }
+}
+
 impl Default for Budgets {
     fn default() -> Budgets {
         Budgets {
             memtable_bytes: 64 << 20,
             cache_bytes: 64 << 20,
             segment_bytes: 32 << 20,
-            log_keep_bytes: 64 << 20,
+            log_keep_bytes: Budgets::log_keep_for(64 << 20),
             session_bytes: 8 << 20,
             scrub_bytes_per_s: 4 << 20,
             inflight_requests: 4096,

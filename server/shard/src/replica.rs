@@ -6,9 +6,12 @@ use ringkv_core::raft::Raft;
 use ringkv_core::sessions::Sessions;
 use ringkv_storage::disk::Disk;
 use ringkv_storage::error::StorageError;
-use ringkv_storage::tree::{Flushed, Tree};
+use ringkv_storage::tree::{Flushed, Sought, Tree};
 use ringkv_wire::ids::{Generation, KeyspaceId, Position, ShardId, StoreId};
 use ringkv_wire::msg::client::ReadKeys;
+use ringkv_wire::ring::hash::{key_hash, position};
+use ringkv_wire::ring::topology::ClusterMap;
+use ringkv_wire::status::Status;
 use std::collections::BTreeMap;
 
 use crate::host::ConnId;
@@ -110,6 +113,18 @@ pub(crate) struct Replica<D: Disk> {
 }
 
 impl<D: Disk> Replica<D> {
+    /// Why a key does not belong to this shard, when it does not.
+    pub fn misplaced(&self, map: &ClusterMap, key: Sought<'_>) -> Option<Status> {
+        let Some(info) = map.keyspaces.iter().find(|info| info.id == key.keyspace && key.keyspace.0 != 0) else {
+            return Some(Status::UnknownKeyspace);
+        };
+        let part = info.routing.part(key.key);
+        // Mostly the whole key decides, and its hash is known.
+        let hash = if part.len() == key.key.len() { key.hash } else { key_hash(key.keyspace, part) };
+        let here = info.pool == self.shard.pool() && (self.arc.0..=self.arc.1).contains(&position(hash));
+        (!here).then_some(Status::Moved)
+    }
+
     /// A replica as it begins: its tree and what that reflects, its session table or else why there is none.
     pub fn new(
         shard: ShardId,

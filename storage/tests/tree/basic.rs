@@ -4,7 +4,7 @@ use crate::harness::{Looked, look};
 use bytes::Bytes;
 use ringkv_storage::disk::fault::{FaultDisk, block_on};
 use ringkv_storage::engine::{Engine, EngineOptions};
-use ringkv_storage::tree::{Flushed, Tree, Value};
+use ringkv_storage::tree::{Flushed, Lookup, Sought, Tree, Value};
 use ringkv_wire::ids::{KeyspaceId, ShardId};
 
 const K: KeyspaceId = KeyspaceId(1);
@@ -72,4 +72,25 @@ fn memtable_table_reopen_merge() {
     assert_eq!(tree.table_count(), 1);
     let files = disk.paths().into_iter().filter(|path| path.ends_with(".sst")).count();
     assert_eq!((files, engine.stats().trash), (1, 0), "the old files are gone");
+}
+
+#[test]
+fn a_batch_of_any_size_is_told_in_order() {
+    let disk = FaultDisk::new(5);
+    let engine = open(&disk, 1);
+    let tree = engine.tree(SHARD);
+    // Each third key in the memtable, each third in one that is being flushed, each third nowhere.
+    (0..300).step_by(3).for_each(|n| put(&tree, n + 1, &format!("k{n}"), &format!("v{n}")));
+    let flush = tree.flush(at(301), vec![]);
+    (1..300).step_by(3).for_each(|n| put(&tree, 400 + n, &format!("k{n}"), &format!("v{n}")));
+    let expected = |n: u64| (n % 3 < 2).then(|| format!("v{n}").into_bytes());
+    let keys: Vec<Vec<u8>> = (0..300).map(|n| format!("k{n}").into_bytes()).collect();
+    for count in [0, 1, 2, 15, 16, 17, 31, 32, 33, 300] {
+        let mut told = Vec::new();
+        tree.look(keys[..count].iter().map(|key| Sought::new(K, key)), |found| {
+            told.push(if let Lookup::Found { value, .. } = found { Some(value.to_vec()) } else { None });
+        });
+        assert_eq!(told, (0..count as u64).map(expected).collect::<Vec<_>>(), "{count} keys");
+    }
+    block_on(flush).unwrap();
 }

@@ -141,7 +141,7 @@ pub enum Looked {
 
 pub fn look<D: Disk>(tree: &Tree<D>, keyspace: KeyspaceId, key: &[u8]) -> Looked {
     let mut looked = None;
-    tree.look(&[Sought::new(keyspace, key)], |found| {
+    tree.look([Sought::new(keyspace, key)], |found| {
         looked = Some(match found {
             Lookup::Found { version, value } => Looked::Found(Value { value: Bytes::copy_from_slice(value), version }),
             Lookup::Absent => Looked::Absent,

@@ -112,7 +112,7 @@ pub fn reply(bytes: &[u8]) {
         let (header, results) = decode_read_reply(body)?;
         Ok(encoded(|out| {
             header.encode(results.len() as u32, out);
-            results.iter().for_each(|result| put_read_result(result, out));
+            results.iter().for_each(|result| put_read_result(&result, out));
         }))
     });
     lasts(bytes, |body| {

@@ -94,6 +94,9 @@ pub struct Args {
     /// Clients over all threads, each with its own connections [default: one for each thread].
     #[arg(long, help_heading = "Client")]
     pub clients: Option<usize>,
+    /// How long a client looks for answers before its thread sleeps, us; for clients with a core of their own.
+    #[arg(long, default_value_t = 0, value_name = "US", help_heading = "Client")]
+    pub spin_us: u64,
     /// How long a call may take, ms.
     #[arg(long, default_value_t = 10_000, value_name = "MS", help_heading = "Client")]
     pub timeout_ms: u64,

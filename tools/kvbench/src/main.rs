@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::Parser;
@@ -103,11 +104,13 @@ async fn ringkv(asked: &Asked<'_>, mut recorder: Option<&mut Recorder>) -> anyho
     let (keyspace, timeout) = (asked.args.keyspace.as_str(), asked.args.timeout());
     let builder = Client::builder().seeds(&asked.args.seeds).keyspace(keyspace);
     let builder = builder.connect_timeout(timeout).call_timeout(timeout);
+    let builder = builder.spin(Duration::from_micros(asked.args.spin_us));
     let client = builder.clone().connect().await.context("connecting to the cluster")?;
     let map = client.map().await.context("asking for the cluster's map")?;
     drop(client);
     let mut report = on(&builder, asked, recorder.as_deref_mut()).await?;
     report.conditions.more.extend(cluster(&map, asked.crew.clients));
+    report.conditions.more.insert("spin_us".to_owned(), Value::from(asked.args.spin_us));
     report.conditions.more.insert("keyspace".to_owned(), Value::from(keyspace));
     if let Some(recorder) = recorder {
         let keyspace = map.keyspace(keyspace).map(|keyspace| keyspace.id);

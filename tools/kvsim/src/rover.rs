@@ -172,7 +172,7 @@ impl Rover {
 
     fn got(&self, at: usize, reply: Bytes) {
         let (_, results) = decode_read_reply(reply).expect("a get is answered as a get");
-        match results.into_iter().next() {
+        match results.iter().next() {
             Some(ReadResult::Found { value, version }) => {
                 self.history.got(at, Ok(Some(Value { value, version })));
             }

@@ -1,7 +1,7 @@
 //! What clients and stores say to each other (PROTOCOL.md §6.1, §6.2, §6.3).
 
 use crate::codec::{Put, Reader, WireError};
-use crate::entry::{Operations, limit};
+use crate::entry::{Operations, limit, zeros};
 use crate::ids::{Generation, KeyspaceId, NodeId, ShardId, StoreId};
 use crate::limits;
 use crate::status::Status;
@@ -334,28 +334,83 @@ fn put_item(status: u8, version: u64, value: &[u8], out: &mut Vec<u8>) {
     out.put(value);
 }
 
+/// The results of a read where they stand in its reply: checked once, taken out one by one after that.
+#[derive(Clone, Debug)]
+pub struct ReadResults {
+    bytes: Bytes,
+    count: usize,
+    ask_again: usize,
+}
+
+/// What stands before each value.
+const RESULT_HEADER_BYTES: usize = 16;
+
+/// Status, version and length of the value of the first result of `bytes`.
+fn result_head(bytes: &[u8]) -> Result<(u8, u64, usize), WireError> {
+    let short = |wanted| WireError::Short { wanted, left: bytes.len() };
+    let head = bytes.first_chunk::<RESULT_HEADER_BYTES>().ok_or_else(|| short(RESULT_HEADER_BYTES))?;
+    let [status, a, b, c, d, e, f, g, version @ ..] = *head;
+    zeros(&[a, b, c])?;
+    let (value_bytes, version) = (u32::from_le_bytes([d, e, f, g]) as usize, u64::from_le_bytes(version));
+    match status {
+        0 if bytes.len() - RESULT_HEADER_BYTES < value_bytes => Err(short(RESULT_HEADER_BYTES + value_bytes)),
+        1..=3 if (value_bytes, version) != (0, 0) => {
+            Err(WireError::Value { what: "value bytes of what was not found", got: value_bytes as u64 })
+        }
+        0..=3 => Ok((status, version, value_bytes)),
+        got => Err(WireError::Value { what: "read status", got: u64::from(got) }),
+    }
+}
+
+impl ReadResults {
+    /// Takes `count` results that fill `bytes`.
+    fn checked(bytes: Bytes, count: usize) -> Result<ReadResults, WireError> {
+        limit("items", count, limits::OPERATIONS_MAX)?;
+        let (mut left, mut ask_again) = (&bytes[..], 0);
+        for _ in 0..count {
+            let (status, _, value_bytes) = result_head(left)?;
+            ask_again += usize::from(status == 2);
+            left = &left[RESULT_HEADER_BYTES + value_bytes..];
+        }
+        match left.len() {
+            0 => Ok(ReadResults { bytes, count, ask_again }),
+            more => Err(WireError::Value { what: "bytes behind the end", got: more as u64 }),
+        }
+    }
+
+    /// How many: none in a refusal.
+    #[expect(clippy::len_without_is_empty, reason = "nobody asks")]
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
+    /// How many are [`ReadResult::AskAgain`].
+    pub fn ask_again(&self) -> usize {
+        self.ask_again
+    }
+
+    /// Each, in the request's order.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = ReadResult> {
+        let mut at = 0;
+        (0..self.count).map(move |_| match result_head(&self.bytes[at..]) {
+            Ok((status, version, value_bytes)) => {
+                let from = at + RESULT_HEADER_BYTES;
+                at = from + value_bytes;
+                match status {
+                    0 => ReadResult::Found { value: self.bytes.slice(from..at), version },
+                    1 => ReadResult::Absent,
+                    2 => ReadResult::AskAgain,
+                    _ => ReadResult::Unreadable,
+                }
+            }
+            Err(_) => unreachable!("they were checked"),
+        })
+    }
+}
+
 /// Reads a reply to a read, or a refusal (no items).
-pub fn decode_read_reply(body: Bytes) -> Result<(StatusHeader, Vec<ReadResult>), WireError> {
+pub fn decode_read_reply(body: Bytes) -> Result<(StatusHeader, ReadResults), WireError> {
     let mut r = Reader::new(body);
     let (header, items) = StatusHeader::decode(&mut r)?;
-    limit("items", items, limits::OPERATIONS_MAX)?;
-    let mut results = Vec::with_capacity(items.min(r.left() / 16));
-    for _ in 0..items {
-        let status = r.u8()?;
-        r.zeros(3)?;
-        let (bytes, version) = (r.u32()? as usize, r.u64()?);
-        let value = r.take(bytes)?;
-        if status != 0 && (bytes, version) != (0, 0) {
-            return Err(WireError::Value { what: "value bytes of what was not found", got: bytes as u64 });
-        }
-        results.push(match status {
-            0 => ReadResult::Found { value, version },
-            1 => ReadResult::Absent,
-            2 => ReadResult::AskAgain,
-            3 => ReadResult::Unreadable,
-            got => return Err(WireError::Value { what: "read status", got: u64::from(got) }),
-        });
-    }
-    r.finish()?;
-    Ok((header, results))
+    Ok((header, ReadResults::checked(r.rest(), items)?))
 }

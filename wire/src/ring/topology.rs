@@ -4,6 +4,7 @@ use crate::ids::{ClusterId, Generation, KeyspaceId, NodeId, Position, ShardId, S
 use crate::ring::hash::{Routing, key_hash, position};
 use crate::ring::placement;
 use std::net::SocketAddr;
+use std::ops::Range;
 
 /// One version of the cluster map. Immutable; swapped whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,6 +78,26 @@ pub struct ShardInfo {
     pub replicas: Vec<StoreId>,
 }
 
+/// A map's arcs side by side: finds the shards of keys without a look at the map.
+#[derive(Clone, Debug, Default)]
+pub struct Finder {
+    /// With the places of its pool's shards.
+    keyspaces: Vec<(KeyspaceId, Routing, Range<usize>)>,
+    /// Of every shard.
+    starts: Vec<u32>,
+}
+
+impl Finder {
+    /// The place in the map's `shards` of the shard that holds `key`, when the keyspace exists.
+    pub fn find(&self, keyspace: KeyspaceId, key: &[u8]) -> Option<usize> {
+        let (_, routing, arcs) = self.keyspaces.iter().find(|(id, ..)| *id == keyspace)?;
+        let at = position(key_hash(keyspace, routing.part(key))).0;
+        let starts = self.starts.get(arcs.clone())?;
+        let behind = starts.partition_point(|&start| start <= at);
+        Some(arcs.start + behind.checked_sub(1)?)
+    }
+}
+
 impl ClusterMap {
     /// The map of a static list of members: epoch 1, every shard in generation 1, the shard table computed from the ring
     /// (see [`placement::table`]). The order of the lists does not matter.
@@ -119,16 +140,22 @@ impl ClusterMap {
 
     /// The shard that holds `key`, when the keyspace exists.
     pub fn shard_of(&self, keyspace: KeyspaceId, key: &[u8]) -> Option<&ShardInfo> {
-        self.shards.get(self.shard_index_of(keyspace, key)?)
-    }
-
-    /// Its place in `shards`.
-    pub fn shard_index_of(&self, keyspace: KeyspaceId, key: &[u8]) -> Option<usize> {
         let info = self.keyspaces.iter().find(|k| k.id == keyspace)?;
         let at = position(key_hash(keyspace, info.routing.part(key)));
         let end = self.shards.partition_point(|s| (s.id.pool(), s.start) <= (info.pool, at));
-        let index = end.checked_sub(1)?;
-        self.shards.get(index).filter(|s| s.id.pool() == info.pool).map(|_| index)
+        self.shards.get(end.checked_sub(1)?).filter(|s| s.id.pool() == info.pool)
+    }
+
+    /// For who looks for many keys.
+    pub fn finder(&self) -> Finder {
+        let arcs = |pool: u8| {
+            let first = self.shards.partition_point(|shard| shard.id.pool() < pool);
+            first..self.shards.partition_point(|shard| shard.id.pool() <= pool)
+        };
+        Finder {
+            keyspaces: self.keyspaces.iter().map(|info| (info.id, info.routing, arcs(info.pool))).collect(),
+            starts: self.shards.iter().map(|shard| shard.start.0).collect(),
+        }
     }
 
     /// The last position of each shard's arc, for the shard at this place in `shards`.

@@ -257,7 +257,7 @@ fn client() -> Vec<Sample> {
         }),
         plain("read reply", bytes::READ_REPLY, read_reply(&status(Status::Ok, 1, leader), &reads), |b| {
             let (header, reads) = decode_read_reply(b)?;
-            Ok(read_reply(&header, &reads))
+            Ok(read_reply(&header, &reads.iter().collect::<Vec<_>>()))
         }),
         plain("map request", bytes::MAP_REQUEST, encoded(|out| node::encode_map_request(4, out)), |b| {
             let epoch = node::decode_map_request(b)?;

@@ -143,6 +143,7 @@ impl Session {
     fn adopt(&mut self, now: Now, map: ClusterMap) {
         let map = Arc::new(map);
         self.route = map.shards.iter().map(|shard| self.shard_for(shard)).collect();
+        self.finder = map.finder();
         self.map.current = Some(map.clone());
         self.answer_map_calls();
         self.reroute_gone();

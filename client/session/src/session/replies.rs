@@ -10,7 +10,9 @@ use crate::retry::{Next, backoff_ns, next};
 use ringkv_wire::codec::WireError;
 use ringkv_wire::frame::{Kind, Message};
 use ringkv_wire::ids::{Now, StoreId};
-use ringkv_wire::msg::client::{ReadResult, StatusHeader, WriteResult, decode_read_reply, decode_write_reply};
+use ringkv_wire::msg::client::{
+    ReadResult, ReadResults, StatusHeader, WriteResult, decode_read_reply, decode_write_reply,
+};
 use ringkv_wire::msg::node;
 use ringkv_wire::status::{Outcome, Status};
 
@@ -51,7 +53,7 @@ impl Session {
             (What::Read(_, items), Kind::ReadReply | Kind::Refused) => {
                 let (header, results) = decode_read_reply(message.body)?;
                 check_count(&header, results.len(), items.len())?;
-                self.read_reply(now, message.id, Heard { header, from, sent_ns }, results);
+                self.read_reply(now, message.id, Heard { header, from, sent_ns }, &results);
             }
             (What::Map, Kind::MapReply | Kind::Refused) => {
                 self.end_request(message.id);
@@ -131,12 +133,12 @@ impl Session {
         Some((item, step))
     }
 
-    fn read_reply(&mut self, now: Now, id: u64, heard: Heard, results: Vec<ReadResult>) {
+    fn read_reply(&mut self, now: Now, id: u64, heard: Heard, results: &ReadResults) {
         let Some(What::Read(s, items)) = self.end_request(id).map(|r| r.what) else { return };
         self.heed(now, s, &heard);
         let (mut again, mut worst) = (Vec::new(), None);
-        let answered = results.iter().any(|r| !matches!(r, ReadResult::AskAgain));
-        let mut results = results.into_iter();
+        let answered = results.ask_again() < results.len();
+        let mut results = results.iter();
         for item in items {
             let status = match results.next() {
                 Some(ReadResult::Found { value, version }) => {

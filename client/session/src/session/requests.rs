@@ -110,6 +110,8 @@ pub(crate) struct Shard {
     pub changed_ns: u64,
     /// No longer in the map.
     pub gone: bool,
+    /// In the session's list of those with something queued.
+    busy: bool,
 }
 
 impl Shard {
@@ -128,6 +130,14 @@ impl Shard {
             ready_ns: 0,
             changed_ns: 0,
             gone: false,
+            busy: false,
+        }
+    }
+
+    /// Something is queued at this shard, which is number `s`.
+    fn mark(&mut self, s: usize, busy: &mut Vec<usize>) {
+        if !std::mem::replace(&mut self.busy, true) {
+            busy.push(s);
         }
     }
 
@@ -202,12 +212,12 @@ impl Session {
 
     /// Queues a key at its shard.
     pub(super) fn route(&mut self, item: Item) {
-        let Some(map) = &self.map.current else {
+        if self.map.current.is_none() {
             self.unrouted.push(item);
             return;
-        };
+        }
         let (keyspace, key) = item.place();
-        let Some(&s) = map.shard_index_of(keyspace, key).and_then(|at| self.route.get(at)) else {
+        let Some(&s) = self.finder.find(keyspace, key).and_then(|at| self.route.get(at)) else {
             return self.no_keyspace(item.call, item.at, keyspace);
         };
         let shard = &mut self.shards[s];
@@ -218,7 +228,7 @@ impl Session {
             }
         }
         shard.lane(matches!(item.body, Body::Write(_))).queue.push_back(item);
-        self.busy.insert(s);
+        shard.mark(s, &mut self.busy);
     }
 
     /// Puts keys back at the head of their queue, in their order.
@@ -234,7 +244,7 @@ impl Session {
                 // A request's sequences increase (PROTOCOL.md §4): what was sent before stands first, in order.
                 let place = queue.partition_point(|i| (1..item.seq()).contains(&i.seq()));
                 queue.insert(place, item);
-                self.busy.insert(s);
+                shard.mark(s, &mut self.busy);
                 continue;
             }
             // A token holds for its shard alone: only what is surely not applied may get another.
@@ -252,23 +262,24 @@ impl Session {
 
     /// Sends what is queued, as far as windows and waiting times allow.
     pub(super) fn send_queued(&mut self, now: Now) {
-        let busy: Vec<usize> = self.busy.iter().copied().collect();
+        let mut busy = std::mem::take(&mut self.busy);
         // Not always the same shard first: a connection's window is shared by all of them.
         let start = (self.chance.next() % busy.len().max(1) as u64) as usize;
-        let (before, behind) = busy.split_at(start);
-        for &s in behind.iter().chain(before) {
-            if self.shards[s].ready_ns > now.boot_ns {
-                continue;
+        busy.rotate_left(start);
+        busy.retain(|&s| {
+            if self.shards[s].ready_ns <= now.boot_ns {
+                self.shards[s].ready_ns = 0;
+                for write in [true, false] {
+                    while self.send_one(now, s, write) {}
+                }
             }
-            self.shards[s].ready_ns = 0;
-            for write in [true, false] {
-                while self.send_one(now, s, write) {}
-            }
-            let shard = &self.shards[s];
-            if shard.reads.queue.is_empty() && shard.writes.queue.is_empty() {
-                self.busy.remove(&s);
-            }
-        }
+            let shard = &mut self.shards[s];
+            shard.busy = !shard.reads.queue.is_empty() || !shard.writes.queue.is_empty();
+            shard.busy
+        });
+        // What was put back meanwhile.
+        busy.append(&mut self.busy);
+        self.busy = busy;
     }
 
     /// Sends one request of a shard's lane; false when there is nothing to send or no way.

@@ -147,7 +147,7 @@ impl MemoryEntry {
         set(&mut budgets.cache_bytes, self.cache_mib);
         set(&mut budgets.session_bytes, self.session_mib);
         budgets.segment_bytes = self.segment_mib.map_or(budgets.segment_bytes, |n| n << 20);
-        budgets.log_keep_bytes = self.log_keep_mib.map_or(budgets.log_keep_bytes, |n| n << 20);
+        budgets.log_keep_bytes = self.log_keep_mib.map_or(Budgets::log_keep_for(budgets.memtable_bytes), |n| n << 20);
         budgets
     }
 }

@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 /// What one client's connection may give the store per turn: what is given at once is answered at once.
-pub const SHARE_BYTES: usize = 64 << 10;
+pub const SHARE_BYTES: usize = 16 << 10;
 
 /// What a core's thread is told at its start.
 #[derive(Debug)]

@@ -392,5 +392,6 @@ pub fn decode_read(message: Message) -> Option<(StatusHeader, Vec<ReadResult>)> 
     if message.kind != Kind::ReadReply {
         return None;
     }
-    Some(client::decode_read_reply(message.body).unwrap())
+    let (header, results) = client::decode_read_reply(message.body).unwrap();
+    Some((header, results.iter().collect()))
 }

@@ -7,7 +7,7 @@ use crate::replica::{Asker, PendingRead};
 use bytes::Bytes;
 use ringkv_core::effects::ReadGrant;
 use ringkv_core::raft::Input;
-use ringkv_storage::tree::{LOOK_KEYS_MAX, Lookup, Sought};
+use ringkv_storage::tree::{Lookup, Sought};
 use ringkv_wire::frame::{self, Kind};
 use ringkv_wire::ids::Now;
 use ringkv_wire::limits;
@@ -21,6 +21,15 @@ const DISK_READS_MAX: usize = 128;
 /// Values of one reply, bytes: what does not fit is asked again.
 const REPLY_BYTES_MAX: usize = limits::MESSAGE_BYTES_MAX - (1 << 20);
 
+/// What became of a read that was tried without the disk.
+enum Memory {
+    Answered,
+    /// A key is not this shard's.
+    Misplaced(Status),
+    /// A block must be read.
+    Disk,
+}
+
 impl<H: Host> Store<H> {
     pub(super) fn read(&mut self, asker: Asker, body: Bytes) {
         let Ok(request) = ReadRequest::decode(body) else { return self.refuse(asker, Status::Malformed) };
@@ -29,9 +38,6 @@ impl<H: Host> Store<H> {
             Ok(slot) => slot,
             Err((slot, status)) => return self.refuse_with(asker, self.header(slot, status)),
         };
-        if let Some(status) = request.keys.iter().find_map(|(ks, key)| self.misplaced(slot, ks, key)) {
-            return self.refuse_with(asker, self.header(Some(slot), status));
-        }
         let class = usize::from(request.level == ReadLevel::ReadIndex);
         self.replicas[slot].reads_new[class].push(PendingRead { asker, keys: request.keys, lease: false });
         self.touch(slot);
@@ -103,8 +109,13 @@ impl<H: Host> Store<H> {
             header.status = Status::Busy;
             return self.refuse_with(read.asker, header);
         }
-        if self.answer_from_memory(slot, &header, &read) {
-            return;
+        match self.answer_from_memory(slot, &header, &read) {
+            Memory::Answered => return,
+            Memory::Misplaced(status) => {
+                header.status = status;
+                return self.refuse_with(read.asker, header);
+            }
+            Memory::Disk => {}
         }
         if self.disk_reads >= DISK_READS_MAX {
             header.status = Status::Busy;
@@ -113,41 +124,37 @@ impl<H: Host> Store<H> {
         self.read_from_disk(slot, header, read.asker, read.keys);
     }
 
-    /// Answers straight into the connection's buffer, unless a key needs the disk.
-    fn answer_from_memory(&mut self, slot: usize, header: &StatusHeader, read: &PendingRead) -> bool {
-        let tree = &self.replicas[slot].tree;
-        let Some(out) = self.conns.buffer(read.asker.conn) else { return true };
+    /// Answers straight into the connection's buffer, unless a key needs the disk or belongs elsewhere.
+    fn answer_from_memory(&mut self, slot: usize, header: &StatusHeader, read: &PendingRead) -> Memory {
+        let (replica, map) = (&self.replicas[slot], &self.config.map);
+        let Some(out) = self.conns.buffer(read.asker.conn) else { return Memory::Answered };
         let start = out.len();
-        let known = frame::encode_with(Kind::ReadReply, read.asker.id, out, |out| {
+        let mut misplaced = None;
+        let mut disk = false;
+        frame::encode_with(Kind::ReadReply, read.asker.id, out, |out| {
             let body_at = out.len();
             header.encode(read.keys.len() as u32, out);
-            let mut keys = read.keys.iter();
-            let mut group = [Sought::default(); LOOK_KEYS_MAX];
-            while keys.len() > 0 {
-                let taken = keys.len().min(LOOK_KEYS_MAX);
-                for (sought, (keyspace, key)) in group.iter_mut().zip(&mut keys.by_ref().take(taken)) {
-                    *sought = Sought::new(keyspace, key);
+            let keys = read.keys.iter().map(|(keyspace, key)| {
+                let sought = Sought::new(keyspace, key);
+                misplaced = misplaced.or_else(|| replica.misplaced(map, sought));
+                sought
+            });
+            replica.tree.look(keys, |found| match found {
+                Lookup::Found { version, value } if fits(out.len() - body_at, value.len()) => {
+                    put_found(version, value, out);
                 }
-                let mut known = true;
-                tree.look(&group[..taken], |found| match found {
-                    Lookup::Found { version, value } if fits(out.len() - body_at, value.len()) => {
-                        put_found(version, value, out);
-                    }
-                    Lookup::Found { .. } => put_read_result(&ReadResult::AskAgain, out),
-                    Lookup::Absent => put_read_result(&ReadResult::Absent, out),
-                    Lookup::Disk => known = false,
-                });
-                if !known {
-                    return false;
-                }
-            }
-            true
+                Lookup::Found { .. } => put_read_result(&ReadResult::AskAgain, out),
+                Lookup::Absent => put_read_result(&ReadResult::Absent, out),
+                // The other keys are still asked whether they belong here.
+                Lookup::Disk => disk = true,
+            });
         });
-        if !known {
-            out.truncate(start);
-            self.conns.unanswered(read.asker.conn);
+        if misplaced.is_none() && !disk {
+            return Memory::Answered;
         }
-        known
+        out.truncate(start);
+        self.conns.unanswered(read.asker.conn);
+        misplaced.map_or(Memory::Disk, Memory::Misplaced)
     }
 
     /// A job has read; its answer goes out unless the asker has stopped reading.

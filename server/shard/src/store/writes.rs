@@ -6,11 +6,11 @@ use crate::replica::Asker;
 use bytes::Bytes;
 use ringkv_core::raft::{Input, Role};
 use ringkv_core::sessions::Check;
+use ringkv_storage::tree::Sought;
 use ringkv_wire::entry::{EntryKind, Operations};
 use ringkv_wire::frame::{self, Kind};
-use ringkv_wire::ids::{Generation, KeyspaceId, Now, ShardId};
+use ringkv_wire::ids::{Generation, Now, ShardId};
 use ringkv_wire::msg::client::{WriteRequest, WriteResult, encode_write_reply};
-use ringkv_wire::ring::hash::{key_hash, position};
 use ringkv_wire::status::Status;
 
 /// What an operation in flight may add to the session table, bytes.
@@ -28,7 +28,9 @@ impl<H: Host> Store<H> {
         if header.deadline_ms == 0 {
             return self.refuse_with(asker, self.header(Some(slot), Status::Expired));
         }
-        if let Some(status) = ops.ops.iter().find_map(|op| self.misplaced(slot, op.keyspace, &op.key)) {
+        let (replica, map) = (&self.replicas[slot], &self.config.map);
+        let places = ops.ops.iter().map(|op| Sought::new(op.keyspace, &op.key));
+        if let Some(status) = places.filter_map(|place| replica.misplaced(map, place)).next() {
             return self.refuse_with(asker, self.header(Some(slot), status));
         }
         if self.disk_full {
@@ -66,17 +68,6 @@ impl<H: Host> Store<H> {
             return Err((Some(slot), status));
         }
         Ok(slot)
-    }
-
-    /// Why a key does not belong to a replica's shard, when it does not.
-    pub(super) fn misplaced(&self, slot: usize, keyspace: KeyspaceId, key: &[u8]) -> Option<Status> {
-        let replica = &self.replicas[slot];
-        let Some(info) = self.config.map.keyspaces.iter().find(|info| info.id == keyspace && keyspace.0 != 0) else {
-            return Some(Status::UnknownKeyspace);
-        };
-        let at = position(key_hash(keyspace, info.routing.part(key)));
-        let here = info.pool == replica.shard.pool() && (replica.arc.0..=replica.arc.1).contains(&at);
-        (!here).then_some(Status::Moved)
     }
 
     /// Flushes do not keep up, or what is proposed may not fit the session table.
