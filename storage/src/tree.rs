@@ -231,6 +231,19 @@ impl<D: Disk> Tree<D> {
         }
     }
 
+    /// Fetches the memory of keys that are written next, side by side.
+    pub fn warm<'k>(&self, keys: impl IntoIterator<Item = Sought<'k>>) {
+        let active = self.state.active.borrow();
+        let mut ahead = [None; LOOK_AHEAD / 2];
+        let end = [None; LOOK_AHEAD / 2];
+        for (at, key) in keys.into_iter().map(Some).chain(end).enumerate() {
+            key.iter().for_each(|key| active.prepare(key.hash));
+            if let Some(key) = std::mem::replace(&mut ahead[at % (LOOK_AHEAD / 2)], key) {
+                active.hint(key.hash);
+            }
+        }
+    }
+
     /// Looks a key up, reading blocks where needed, in the tree as it is when this is called. A block that cannot be
     /// read or fails its check is an error for the keys in it only; a table that could not be opened, for the keys that no
     /// newer table has.

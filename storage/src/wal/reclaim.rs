@@ -122,19 +122,23 @@ async fn provided<D: Disk>(log: &Log<D>) -> Result<(), StorageError> {
     result
 }
 
+/// Segments that stand ready at most.
+const PREPARED_MAX: usize = 2;
+
 /// One segment is always held in reserve; a second one stands ready when the current one is half full.
 fn wanted<D: Disk>(state: &State<D>) -> usize {
     let (room, bytes) = state.room();
-    if room > bytes / 2 { 1 } else { 2 }
+    if room > bytes / 2 { 1 } else { PREPARED_MAX }
 }
 
 async fn provide<D: Disk>(log: &Log<D>) -> Result<(), StorageError> {
     loop {
-        let lacking = {
+        let (lacking, welcome) = {
             let state = log.shared.state.borrow();
-            state.prepared.len() < wanted(&state)
+            (state.prepared.len() < wanted(&state), state.prepared.len() < PREPARED_MAX)
         };
-        if recycle(log, lacking).await? {
+        // A segment that is there already is taken early: it costs nothing, a new one is written twice.
+        if recycle(log, welcome).await? {
             continue;
         }
         if !lacking || !fresh(log).await? {
@@ -156,7 +160,7 @@ fn admit<D: Disk>(log: &Log<D>, handle: Handle<D::File>) {
 }
 
 /// Turns one retired segment into the next prepared one, or removes it. `false`: there was none that no reader holds.
-async fn recycle<D: Disk>(log: &Log<D>, lacking: bool) -> Result<bool, StorageError> {
+async fn recycle<D: Disk>(log: &Log<D>, welcome: bool) -> Result<bool, StorageError> {
     let (disk, dir) = (&log.shared.disk, &log.shared.dir);
     let (old, sequence, bytes) = {
         let mut retired = log.shared.retired.borrow_mut();
@@ -167,7 +171,7 @@ async fn recycle<D: Disk>(log: &Log<D>, lacking: bool) -> Result<bool, StorageEr
         let state = log.shared.state.borrow();
         (old, next_sequence(&state), state.options.segment_bytes)
     };
-    if !lacking || old.bytes != bytes {
+    if !welcome || old.bytes != bytes {
         disk.remove(&old.path).await?;
         disk.sync_dir(dir).await?;
         log.shared.state.borrow_mut().stats.removed += 1;

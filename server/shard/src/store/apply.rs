@@ -4,6 +4,7 @@ use super::Store;
 use crate::host::Host;
 use ringkv_core::effects::Committed;
 use ringkv_core::sessions::Applied;
+use ringkv_storage::tree::Sought;
 use ringkv_wire::entry::{Entry, EntryKind, OpKind, Operation, Operations};
 use ringkv_wire::msg::client::WriteResult;
 use ringkv_wire::status::Status;
@@ -59,6 +60,7 @@ impl<H: Host> Store<H> {
         if entry.generation != replica.generation {
             return body.ops.iter().map(|_| WriteResult { status: Status::Moved, version: 0 }).collect();
         }
+        replica.tree.warm(body.ops.iter().map(|op| Sought::new(op.keyspace, &op.key)));
         replica.sessions.begin(body.client, body.floor, entry.log_time_ms);
         let mut results = Vec::with_capacity(body.ops.len());
         for op in body.ops {

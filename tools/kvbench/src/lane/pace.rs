@@ -13,6 +13,10 @@ use tokio::io::unix::AsyncFd;
 use super::feed::Feed;
 use super::shift::Shift;
 
+/// Calls that are closer to each other are let out together: setting a timer takes microseconds, most of all on a virtual
+/// machine, and one for each call would be most of what a fast load does.
+const GRAIN: Duration = Duration::from_micros(50);
+
 /// Lets calls out at their times, to the end.
 pub async fn pace(shift: Rc<Shift>) {
     let Feed::Open(gate) = &shift.feed else { return };
@@ -41,8 +45,8 @@ impl Timer {
         if left.is_zero() {
             // Others are due.
             tokio::task::yield_now().await;
-        } else if self.wait_for(left).await.is_none() {
-            tokio::time::sleep(left).await;
+        } else if self.wait_for(left.max(GRAIN)).await.is_none() {
+            tokio::time::sleep(left.max(GRAIN)).await;
         }
     }
 
