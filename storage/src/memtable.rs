@@ -50,6 +50,11 @@ pub struct Memtable {
 }
 
 impl Memtable {
+    /// Empty, of the tree with this number: see [`Arena::new`].
+    pub fn new(tree: u32) -> Memtable {
+        Memtable { arena: Arena::new(tree), ..Memtable::default() }
+    }
+
     /// Writes a value or a tombstone. Answers by how many bytes the memtable grew.
     pub fn write(&mut self, version: u64, key: TreeKey<'_>, value: Option<Bytes>) -> isize {
         let before = self.bytes;

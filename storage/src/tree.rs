@@ -127,7 +127,7 @@ impl<D: Disk> TreeState<D> {
     fn with(shard: ShardId, version: Version<D>) -> Rc<TreeState<D>> {
         Rc::new(TreeState {
             shard,
-            active: RefCell::default(),
+            active: Memtable::new(shard.0).into(),
             frozen: RefCell::default(),
             next_frozen: Cell::new(1),
             version: RefCell::new(Rc::new(version)),
@@ -146,7 +146,7 @@ impl<D: Disk> TreeState<D> {
         if !active.is_empty() {
             let number = self.next_frozen.get();
             self.next_frozen.set(number + 1);
-            let memtable = Rc::new(std::mem::take(&mut *active));
+            let memtable = Rc::new(std::mem::replace(&mut *active, Memtable::new(self.shard.0)));
             self.frozen.borrow_mut().insert(0, Frozen { number, memtable });
         }
         self.next_frozen.get() - 1

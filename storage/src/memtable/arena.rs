@@ -93,6 +93,8 @@ pub(super) struct Arena {
     chunks: Vec<Pages>,
     /// Words of the last chunk that are taken.
     used: usize,
+    /// What the first chunk lacks of a whole one, words.
+    short_words: usize,
 }
 
 fn words_of(key_bytes: usize, room: usize) -> usize {
@@ -105,6 +107,13 @@ pub(super) fn record_bytes(key_bytes: usize, room: usize) -> usize {
 }
 
 impl Arena {
+    /// Empty. The system clears a huge page at its first touch, which takes up to milliseconds, and the trees of a store grow
+    /// side by side: so that they do not come to a fresh chunk in the same turn, each begins with a chunk of another length.
+    pub fn new(number: u32) -> Arena {
+        let part = number.wrapping_mul(0x9e37_79b9) >> (33 - CHUNK_BITS);
+        Arena { short_words: part as usize, ..Arena::default() }
+    }
+
     /// Writes a record; its place is never 0. `value` are its bytes, `number` stands for them when they are a block of its own.
     pub fn push(&mut self, kind: Kind, version: u64, key: TreeKey<'_>, value: &[u8], number: Option<u32>) -> u32 {
         let words = words_of(key.1.len(), value.len());
@@ -200,7 +209,9 @@ impl Arena {
         let size = self.chunks[last].words().len();
         if self.used + words > size {
             let wanted = (self.used + words).next_power_of_two().max(2 * size);
-            if last == 0 && wanted <= 1 << CHUNK_BITS {
+            let first_words = (1 << CHUNK_BITS) - self.short_words;
+            if last == 0 && size < first_words && self.used + words <= first_words {
+                let wanted = wanted.min(first_words);
                 let mut grown = Pages::zeroed(wanted);
                 grown.words_mut()[..self.used].copy_from_slice(&self.chunks[0].words()[..self.used]);
                 self.chunks[0] = grown;
