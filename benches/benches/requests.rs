@@ -29,6 +29,7 @@ fn status() -> StatusHeader {
         epoch: 1,
         log_time_ms: 1,
         index: 5,
+        store_us: 0,
     }
 }
 

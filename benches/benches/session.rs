@@ -134,6 +134,7 @@ fn answer(map: &ClusterMap, value: &Bytes, message: Message, out: &mut Vec<u8>) 
         epoch: map.epoch,
         log_time_ms: 0,
         index: 5,
+        store_us: 0,
     };
     let Message { kind, id, body } = message;
     match kind {

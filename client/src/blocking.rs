@@ -8,7 +8,7 @@
 //! ```
 
 use crate::client::{self, got, got_many, written, written_many};
-use crate::{Builder, CallOptions, ClusterMap, Error, IntoBytes, NodeId, StoreId, Value, Written};
+use crate::{Builder, CallOptions, ClusterMap, Error, IntoBytes, NodeId, SessionStats, StoreId, Value, Written};
 use bytes::Bytes;
 use ringkv_session::Ask;
 use std::sync::Arc;
@@ -110,6 +110,11 @@ impl Client {
     /// See [`crate::Client::map`].
     pub fn map(&self) -> Result<Arc<ClusterMap>, Error> {
         client::map(self.inner.ask_blocking(Ask::Map, &CallOptions::new()))
+    }
+
+    /// See [`crate::Client::stats`].
+    pub fn stats(&self) -> Result<SessionStats, Error> {
+        client::stats(self.inner.ask_blocking(Ask::Stats, &CallOptions::new()))
     }
 
     /// See [`crate::Client::status`].

@@ -3,7 +3,7 @@
 use crate::bytes::IntoBytes;
 use crate::driver::{self, Calls};
 use crate::options::CallOptions;
-use crate::{Builder, ClusterMap, Error, KeyspaceId, NodeId, Outcome, StoreId, Value, Written};
+use crate::{Builder, ClusterMap, Error, KeyspaceId, NodeId, Outcome, SessionStats, StoreId, Value, Written};
 use bytes::Bytes;
 use ringkv_session::{Ask, Completion};
 use std::sync::Arc;
@@ -112,6 +112,11 @@ impl Client {
         map(self.ask(Ask::Map, &CallOptions::new()).await)
     }
 
+    /// What this client has counted, together with its clones, and where the time of its calls went.
+    pub async fn stats(&self) -> Result<SessionStats, Error> {
+        stats(self.ask(Ask::Stats, &CallOptions::new()).await)
+    }
+
     /// How a node is, as its first store tells it: JSON text.
     pub async fn status(&self, node: NodeId) -> Result<String, Error> {
         self.store_status(StoreId { node, store: 0 }).await
@@ -184,6 +189,13 @@ pub(crate) fn written_many(completion: Option<Completion>, count: usize) -> Vec<
 pub(crate) fn map(completion: Option<Completion>) -> Result<Arc<ClusterMap>, Error> {
     match completion {
         Some(Completion::Map(result)) => result,
+        _ => Err(Error::Closed { outcome: Outcome::NotApplied }),
+    }
+}
+
+pub(crate) fn stats(completion: Option<Completion>) -> Result<SessionStats, Error> {
+    match completion {
+        Some(Completion::Stats(result)) => result,
         _ => Err(Error::Closed { outcome: Outcome::NotApplied }),
     }
 }

@@ -44,6 +44,7 @@ pub use builder::Builder;
 pub use client::Client;
 pub use options::CallOptions;
 pub use ringkv_session::{
-    Advice, Cause, Error, Failure, KeyspaceId, NodeId, Outcome, ReadLevel, ShardId, Status, StoreId, Value, Written,
+    Advice, Cause, Error, Failure, KeyspaceId, NodeId, Outcome, ReadLevel, SessionStats, ShardId, Stages, Status,
+    StoreId, Value, Written,
 };
 pub use ringkv_wire::ring::topology::ClusterMap;

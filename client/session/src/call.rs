@@ -1,6 +1,7 @@
 //! What can be asked of a session, and what comes back.
 
 use crate::error::Error;
+use crate::stats::SessionStats;
 use bytes::Bytes;
 use ringkv_wire::ids::{KeyspaceId, StoreId};
 use ringkv_wire::msg::client::ReadLevel;
@@ -72,6 +73,8 @@ pub enum Ask {
     },
     /// The cluster map, as soon as there is one.
     Map,
+    /// What the session has counted.
+    Stats,
     /// How a store is: JSON text.
     Status {
         /// This store.
@@ -93,7 +96,7 @@ impl Ask {
             Ask::Get { .. } | Ask::Put { .. } | Ask::Delete { .. } => 1,
             Ask::GetMany { keys, .. } => keys.len(),
             Ask::PutMany { pairs, .. } => pairs.len(),
-            Ask::Map | Ask::Status { .. } => 0,
+            Ask::Map | Ask::Stats | Ask::Status { .. } => 0,
         }
     }
 }
@@ -134,6 +137,8 @@ pub enum Completion {
     WrittenMany(Vec<Result<Written, Error>>),
     /// Of a map.
     Map(Result<Arc<ClusterMap>, Error>),
+    /// Of a question for what was counted.
+    Stats(Result<SessionStats, Error>),
     /// Of a status.
     Status(Result<String, Error>),
 }

@@ -3,6 +3,7 @@
 use crate::call::{CallId, Completion, Value, Written};
 use crate::error::{Cause, Error, Failure};
 use crate::slab::Slab;
+use crate::stats::SessionStats;
 use ringkv_wire::ids::{ShardId, StoreId};
 use ringkv_wire::ring::topology::ClusterMap;
 use ringkv_wire::status::Outcome;
@@ -19,6 +20,7 @@ pub(crate) enum Shape {
     WriteMany,
     Map,
     Status,
+    Stats,
 }
 
 impl Shape {
@@ -35,6 +37,7 @@ pub(crate) enum Slot {
     Written(u64),
     Map(Arc<ClusterMap>),
     Text(String),
+    Stats(Box<SessionStats>),
     Failed(Error),
 }
 
@@ -64,9 +67,17 @@ impl Progress {
     }
 }
 
+/// When a call was made and when its time is up, boot ns.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Times {
+    pub since_ns: u64,
+    pub deadline_ns: u64,
+}
+
 #[derive(Debug)]
 pub(crate) struct CallState {
     shape: Shape,
+    since_ns: u64,
     deadline_ns: u64,
     slots: Slots,
     left: usize,
@@ -105,10 +116,11 @@ impl Calls {
     }
 
     /// A call of `keys` keys, all waiting. One without keys is done at once.
-    pub fn open(&mut self, shape: Shape, keys: usize, bytes: usize, deadline_ns: u64, cause: Cause) -> CallId {
+    pub fn open(&mut self, shape: Shape, keys: usize, bytes: usize, times: Times, cause: Cause) -> CallId {
+        let Times { since_ns, deadline_ns } = times;
         let waiting = Progress { shard: None, store: None, cause, attempts: 0, in_flight: false, undecided: false };
         let slots = smallvec![Slot::Waiting(waiting); keys];
-        let id = self.table.insert(CallState { shape, deadline_ns, slots, left: keys, bytes });
+        let id = self.table.insert(CallState { shape, since_ns, deadline_ns, slots, left: keys, bytes });
         let group = self.deadlines.entry(deadline_ns).or_default();
         group.calls.push(id);
         group.left += 1;
@@ -141,11 +153,13 @@ impl Calls {
         self.timed(call, at).map(|(_, progress)| progress)
     }
 
-    /// The same, and when the call's time is up.
-    pub fn timed(&mut self, call: CallId, at: u32) -> Option<(u64, &mut Progress)> {
+    /// The same, and the call's times.
+    pub fn timed(&mut self, call: CallId, at: u32) -> Option<(Times, &mut Progress)> {
         let state = self.table.get_mut(call.0)?;
         match state.slots.get_mut(at as usize)? {
-            Slot::Waiting(progress) => Some((state.deadline_ns, progress)),
+            Slot::Waiting(progress) => {
+                Some((Times { since_ns: state.since_ns, deadline_ns: state.deadline_ns }, progress))
+            }
             _ => None,
         }
     }
@@ -243,6 +257,11 @@ impl Calls {
                 Slot::Failed(error) => Err(error),
                 _ => Err(never()),
             }),
+            Shape::Stats => Completion::Stats(match one(slots) {
+                Slot::Stats(stats) => Ok(*stats),
+                Slot::Failed(error) => Err(error),
+                _ => Err(never()),
+            }),
             Shape::Status => Completion::Status(match one(slots) {
                 Slot::Text(text) => Ok(text),
                 Slot::Failed(error) => Err(error),
@@ -281,7 +300,9 @@ mod tests {
     #[test]
     fn calls_that_are_done_are_not_kept_for_one_that_ends_at_the_same_time() {
         let mut calls = Calls::new();
-        let open = |calls: &mut Calls| calls.open(Shape::Get, 1, 1, u64::MAX, Cause::NotSent);
+        let open = |calls: &mut Calls| {
+            calls.open(Shape::Get, 1, 1, Times { since_ns: 0, deadline_ns: u64::MAX }, Cause::NotSent)
+        };
         let slow = open(&mut calls);
         for _ in 0..10_000 {
             let call = open(&mut calls);

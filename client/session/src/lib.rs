@@ -30,7 +30,7 @@ pub use conns::ConnKey;
 pub use error::{Advice, Cause, Error, Failure};
 pub use held::Held;
 pub use session::{Actions, Session};
-pub use stats::SessionStats;
+pub use stats::{SessionStats, Stages};
 
 pub use ringkv_wire::ids::{ClientId, KeyspaceId, NodeId, Now, ShardId, StoreId};
 pub use ringkv_wire::msg::client::ReadLevel;

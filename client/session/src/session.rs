@@ -5,7 +5,7 @@ mod replies;
 mod requests;
 
 use crate::call::{Ask, Call, CallId, Completion};
-use crate::calls::{Calls, Shape, Slot};
+use crate::calls::{Calls, Shape, Slot, Times};
 use crate::config::SessionConfig;
 use crate::conns::{ConnKey, Conns};
 use crate::error::{Cause, Error};
@@ -136,34 +136,38 @@ impl Session {
     pub fn submit(&mut self, now: Now, call: Call) -> CallId {
         let timeout_ms = call.timeout_ms.unwrap_or(self.config.call_timeout_ms);
         let deadline_ns = now.boot_ns.saturating_add(timeout_ms.saturating_mul(1_000_000));
+        let times = Times { since_ns: now.boot_ns, deadline_ns };
         let level = call.level.unwrap_or(self.config.read_level);
         match call.ask {
             Ask::Get { keyspace, key } => {
                 let bytes = key.len() + KEY_OVERHEAD_BYTES;
-                self.take_reads(Shape::Get, keyspace, [key].into_iter(), bytes, level, deadline_ns)
+                self.take_reads(Shape::Get, keyspace, [key].into_iter(), bytes, level, times)
             }
             Ask::GetMany { keyspace, keys } => {
                 let bytes = keys.iter().map(|key| key.len() + KEY_OVERHEAD_BYTES).sum();
-                self.take_reads(Shape::GetMany, keyspace, keys.into_iter(), bytes, level, deadline_ns)
+                self.take_reads(Shape::GetMany, keyspace, keys.into_iter(), bytes, level, times)
             }
             Ask::Put { keyspace, key, value } => {
-                self.take_writes(Shape::Write, keyspace, OpKind::Put, vec![(key, value)], deadline_ns)
+                self.take_writes(Shape::Write, keyspace, OpKind::Put, vec![(key, value)], times)
             }
-            Ask::PutMany { keyspace, pairs } => {
-                self.take_writes(Shape::WriteMany, keyspace, OpKind::Put, pairs, deadline_ns)
-            }
+            Ask::PutMany { keyspace, pairs } => self.take_writes(Shape::WriteMany, keyspace, OpKind::Put, pairs, times),
             Ask::Delete { keyspace, key } => {
                 let pairs = vec![(key, Bytes::new())];
-                self.take_writes(Shape::Write, keyspace, OpKind::Delete, pairs, deadline_ns)
+                self.take_writes(Shape::Write, keyspace, OpKind::Delete, pairs, times)
             }
             Ask::Map => {
-                let id = self.calls.open(Shape::Map, 1, 0, deadline_ns, self.cause());
+                let id = self.calls.open(Shape::Map, 1, 0, times, self.cause());
                 self.map_calls.push(id);
                 self.answer_map_calls();
                 id
             }
+            Ask::Stats => {
+                let id = self.calls.open(Shape::Stats, 1, 0, times, self.cause());
+                self.calls.settle(id, 0, Slot::Stats(Box::new(self.stats())));
+                id
+            }
             Ask::Status { store } => {
-                let id = self.calls.open(Shape::Status, 1, 0, deadline_ns, self.cause());
+                let id = self.calls.open(Shape::Status, 1, 0, times, self.cause());
                 self.asks.push((store, id));
                 id
             }
@@ -181,9 +185,9 @@ impl Session {
         keys: impl ExactSizeIterator<Item = Bytes>,
         bytes: usize,
         level: ReadLevel,
-        deadline_ns: u64,
+        times: Times,
     ) -> CallId {
-        let call = self.calls.open(shape, keys.len(), bytes, deadline_ns, self.cause());
+        let call = self.calls.open(shape, keys.len(), bytes, times, self.cause());
         let room = self.room();
         for (at, key) in keys.enumerate() {
             let at = at as u32;
@@ -201,10 +205,10 @@ impl Session {
         keyspace: KeyspaceId,
         kind: OpKind,
         pairs: Vec<(Bytes, Bytes)>,
-        deadline_ns: u64,
+        times: Times,
     ) -> CallId {
         let bytes = pairs.iter().map(|(key, value)| key.len() + value.len() + KEY_OVERHEAD_BYTES).sum();
-        let call = self.calls.open(shape, pairs.len(), bytes, deadline_ns, self.cause());
+        let call = self.calls.open(shape, pairs.len(), bytes, times, self.cause());
         let room = self.room();
         for (at, (key, value)) in pairs.into_iter().enumerate() {
             let at = at as u32;

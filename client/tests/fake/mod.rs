@@ -245,5 +245,6 @@ fn header(request: RequestHeader, status: Status) -> StatusHeader {
         epoch: 1,
         log_time_ms: 1_700_000_000_000,
         index: 1,
+        store_us: 0,
     }
 }

@@ -102,6 +102,7 @@ mod tests {
                 epoch: 1,
                 log_time_ms: 0,
                 index: 0,
+                store_us: 0,
             };
             let (mut body, mut out) = (Vec::new(), answer.encode().to_vec());
             encode_map_reply(&header, Some(&map()), &mut body);

@@ -7,7 +7,7 @@ use ringkv_core::sessions::Sessions;
 use ringkv_storage::disk::Disk;
 use ringkv_storage::error::StorageError;
 use ringkv_storage::tree::{Flushed, Sought, Tree};
-use ringkv_wire::ids::{Generation, KeyspaceId, Position, ShardId, StoreId};
+use ringkv_wire::ids::{Generation, KeyspaceId, Now, Position, ShardId, StoreId};
 use ringkv_wire::msg::client::ReadKeys;
 use ringkv_wire::ring::hash::{key_hash, position};
 use ringkv_wire::ring::topology::ClusterMap;
@@ -50,6 +50,15 @@ pub(crate) struct Asker {
     pub conn: ConnId,
     /// The message id to echo.
     pub id: u64,
+    /// When the turn began that took the request in, boot ns.
+    pub since_ns: u64,
+}
+
+impl Asker {
+    /// How long the store has had the request, us.
+    pub fn waited_us(&self, now: Now) -> u32 {
+        u32::try_from(now.boot_ns.saturating_sub(self.since_ns) / 1_000).unwrap_or(u32::MAX)
+    }
 }
 
 /// A read request that waits for its grant or its index.

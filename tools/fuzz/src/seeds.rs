@@ -121,6 +121,7 @@ fn replies() -> Vec<Vec<u8>> {
         epoch: 4,
         log_time_ms: 5,
         index: 77,
+        store_us: 0,
     };
     let results = [WriteResult { status: Status::Ok, version: 77 }, WriteResult { status: Status::Busy, version: 0 }];
     let found = ReadResult::Found { value: Bytes::from_static(b"10"), version: 9 };

@@ -104,6 +104,9 @@ pub struct Args {
     /// Prints a line for each second.
     #[arg(long, help_heading = "Output")]
     pub per_second: bool,
+    /// Tells where the time of a key went on average: in the client, on the way, in the store.
+    #[arg(long, help_heading = "Output")]
+    pub breakdown: bool,
     /// Writes the figures and their conditions here as JSON; `-` is standard output.
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub json: Option<PathBuf>,

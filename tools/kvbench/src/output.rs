@@ -39,6 +39,10 @@ pub fn tell(args: &Args, report: &Report, recorder: Option<Recorder>, old: Optio
         }
     }
     let mut told = format!("{report}\n");
+    let broken_down = report.phases.iter().filter_map(|phase| Some(phase.breakdown_us?.line(&phase.phase)));
+    for line in broken_down.filter(|_| args.breakdown) {
+        told.push_str(&format!("{line}\n"));
+    }
     if let Some((then, old)) = old {
         let now = ("now", std::slice::from_ref(report));
         told.push_str(&format!("\n{}", compare::compare((&then, &old), now)));

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use comfy_table::{CellAlignment, Table, TableStyle};
+use ringkv::Stages;
 use serde::{Deserialize, Serialize};
 
 use crate::beside::BesideReport;
@@ -55,6 +56,9 @@ pub struct PhaseReport {
     /// In an open loop: calls that were due and could not be made before the end. Their latencies count, up to the end.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub unmade: u64,
+    /// Where the time of a key went on average, when the client can tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub breakdown_us: Option<Breakdown>,
     /// Of a search: the highest rate that was served well, keys a second.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub knee_keys_per_s: Option<f64>,
@@ -72,6 +76,38 @@ pub struct PhaseReport {
     /// The machine at the same time.
     #[serde(flatten)]
     pub beside: BesideReport,
+}
+
+/// Where the time of a key went on average, microseconds. Keys of one call travel in several requests and end at different
+/// times: the call takes as long as its slowest.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Breakdown {
+    /// In the client, until it was sent.
+    pub queued: f64,
+    /// On the way there and back: kernels on both sides, and sockets' buffers.
+    pub way: f64,
+    /// In the store, from the turn that took it in to its answer.
+    pub store: f64,
+}
+
+impl Breakdown {
+    fn of(stages: Stages) -> Option<Breakdown> {
+        let mean = |sum_ns: u64| sum_ns as f64 / stages.keys as f64 / 1_000.0;
+        (stages.keys > 0).then(|| Breakdown {
+            queued: mean(stages.queued_ns),
+            way: mean(stages.away_ns - stages.store_ns),
+            store: mean(stages.store_ns),
+        })
+    }
+
+    /// As a line of text.
+    pub fn line(&self, phase: &str) -> String {
+        let all = self.queued + self.way + self.store;
+        let part = |name: &str, us: f64| format!("{name} {} ({:.0}%)", micros(us), 100.0 * us / all);
+        let parts =
+            [part("queued in the client", self.queued), part("on the way", self.way), part("in the store", self.store)];
+        format!("{phase}, mean of a key: {}: {}", micros(all), parts.join(", "))
+    }
 }
 
 fn is_zero(number: &u64) -> bool {
@@ -152,7 +188,7 @@ impl PhaseReport {
     pub(crate) fn new(kind: Kind, distribution: Distribution, stretch: Stretch) -> PhaseReport {
         let seconds = stretch.took.as_secs_f64();
         let rate = |count: u64| if seconds > 0.0 { count as f64 / seconds } else { 0.0 };
-        let Tally { latencies, calls, keys, errors } = stretch.tally;
+        let Tally { latencies, calls, keys, errors, stages } = stretch.tally;
         let in_order = kind.takes_each_once();
         PhaseReport {
             phase: kind.name().to_owned(),
@@ -163,6 +199,7 @@ impl PhaseReport {
             ops_per_s: rate(calls),
             keys_per_s: rate(keys),
             latency_us: latencies.percentiles(),
+            breakdown_us: Breakdown::of(stages),
             latencies,
             per_second: stretch.seconds,
             errors,
@@ -286,5 +323,15 @@ mod tests {
         assert_eq!(micros(12.4), "12 us");
         assert_eq!(micros(12_400.0), "12.4 ms");
         assert_eq!(micros(12_400_000.0), "12.4 s");
+    }
+
+    #[test]
+    fn where_the_time_went_adds_up() {
+        let stages = Stages { keys: 4, queued_ns: 40_000, away_ns: 360_000, store_ns: 160_000 };
+        let breakdown = Breakdown::of(stages).unwrap();
+        assert_eq!(breakdown, Breakdown { queued: 10.0, way: 50.0, store: 40.0 });
+        let line = breakdown.line("get");
+        assert!(line.contains("100 us") && line.contains("on the way 50 us (50%)"), "{line}");
+        assert_eq!(Breakdown::of(Stages::default()), None);
     }
 }

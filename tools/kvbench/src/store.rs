@@ -2,6 +2,7 @@
 
 use std::future::Future;
 
+use ::ringkv::Stages;
 use bytes::Bytes;
 
 #[cfg(feature = "etcd")]
@@ -45,6 +46,10 @@ pub trait Target: Clone + 'static {
     fn delete(&self, key: Bytes) -> impl Future<Output = Result<u64, Failure>>;
     /// The values of many keys, in their order.
     fn get_many(&self, keys: Vec<Bytes>) -> impl Future<Output = impl Iterator<Item = Result<Option<Found>, Failure>>>;
+    /// Where the time of its keys went so far, when it knows.
+    fn stages(&self) -> impl Future<Output = Option<Stages>> {
+        std::future::ready(None)
+    }
     /// Sets many keys; gives their versions, in their order.
     fn put_many(&self, pairs: Vec<(Bytes, Bytes)>) -> impl Future<Output = impl Iterator<Item = Result<u64, Failure>>>;
 }

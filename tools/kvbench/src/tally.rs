@@ -1,5 +1,6 @@
 //! What is counted while a phase runs: by each thread for itself, a second at a time.
 
+use ringkv::Stages;
 use serde::{Deserialize, Serialize};
 
 use crate::latency::Latencies;
@@ -16,15 +17,27 @@ pub struct Tally {
     pub keys: u64,
     /// What did not go well.
     pub errors: Errors,
+    /// Where the time went, as far as clients can tell.
+    pub stages: Stages,
 }
 
 impl Tally {
+    /// Adds what a client tells of a stretch.
+    pub fn spent(&mut self, stages: Stages) {
+        let Stages { keys, queued_ns, away_ns, store_ns } = stages;
+        self.stages.keys += keys;
+        self.stages.queued_ns += queued_ns;
+        self.stages.away_ns += away_ns;
+        self.stages.store_ns += store_ns;
+    }
+
     /// Adds all of `other`.
     pub fn merge(&mut self, other: &Tally) {
         self.latencies.merge(&other.latencies);
         self.calls += other.calls;
         self.keys += other.keys;
         self.errors.add(&other.errors);
+        self.spent(other.stages);
     }
 }
 

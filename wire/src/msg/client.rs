@@ -222,6 +222,8 @@ pub struct StatusHeader {
     pub log_time_ms: u64,
     /// The applied index the answer reflects.
     pub index: u64,
+    /// How long the store had the request, us, from the turn that took it in to this answer. Not said (0) in refusals.
+    pub store_us: u32,
 }
 
 /// Bytes of a status header.
@@ -241,7 +243,7 @@ impl StatusHeader {
         out.put_u64(self.log_time_ms);
         out.put_u64(self.index);
         out.put_u32(items);
-        out.put_u32(0);
+        out.put_u32(self.store_us);
     }
     /// Reads the header and the number of items.
     pub fn decode(r: &mut Reader) -> Result<(StatusHeader, usize), WireError> {
@@ -251,9 +253,8 @@ impl StatusHeader {
         let (store, node) = (r.u16()?, NodeId(r.u32()?));
         let leader = (store != 0xffff).then_some(StoreId { node, store });
         let (epoch, log_time_ms, index) = (r.u64()?, r.u64()?, r.u64()?);
-        let items = r.u32()? as usize;
-        r.zeros(4)?;
-        Ok((StatusHeader { shard, generation, status, level, leader, epoch, log_time_ms, index }, items))
+        let (items, store_us) = (r.u32()? as usize, r.u32()?);
+        Ok((StatusHeader { shard, generation, status, level, leader, epoch, log_time_ms, index, store_us }, items))
     }
 }
 

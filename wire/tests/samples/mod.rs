@@ -80,6 +80,7 @@ fn status(status: Status, level: u8, leader: Option<StoreId>) -> StatusHeader {
         epoch: 4,
         log_time_ms: 0x18c0_ffee,
         index: 77,
+        store_us: 0,
     }
 }
 

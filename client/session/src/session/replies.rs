@@ -84,7 +84,10 @@ impl Session {
     }
 
     fn write_reply(&mut self, now: Now, id: u64, heard: Heard, results: &[WriteResult]) {
-        let Some(What::Write(s, items)) = self.end_request(id).map(|r| r.what) else { return };
+        let Some(request) = self.end_request(id) else { return };
+        let queued_ns = request.queued_ns;
+        let What::Write(s, items) = request.what else { return };
+        self.account(now, &heard, items.len(), queued_ns);
         self.heed(now, s, &heard);
         let (mut again, mut worst) = (Vec::new(), None);
         for (at, item) in items.into_iter().enumerate() {
@@ -134,7 +137,10 @@ impl Session {
     }
 
     fn read_reply(&mut self, now: Now, id: u64, heard: Heard, results: &ReadResults) {
-        let Some(What::Read(s, items)) = self.end_request(id).map(|r| r.what) else { return };
+        let Some(request) = self.end_request(id) else { return };
+        let queued_ns = request.queued_ns;
+        let What::Read(s, items) = request.what else { return };
+        self.account(now, &heard, items.len(), queued_ns);
         self.heed(now, s, &heard);
         let (mut again, mut worst) = (Vec::new(), None);
         let answered = results.ask_again() < results.len();
@@ -169,6 +175,18 @@ impl Session {
             again.push(item);
         }
         self.try_again(now, s, again, worst, &heard);
+    }
+
+    /// Where the time of a request's keys went, if it was answered.
+    fn account(&mut self, now: Now, heard: &Heard, keys: usize, queued_ns: u64) {
+        if heard.header.status == Status::Ok {
+            let (keys, stages) = (keys as u64, &mut self.stats.stages);
+            let away_ns = now.boot_ns.saturating_sub(heard.sent_ns);
+            stages.keys += keys;
+            stages.queued_ns += queued_ns;
+            stages.away_ns += keys * away_ns;
+            stages.store_ns += keys * away_ns.min(u64::from(heard.header.store_us) * 1_000);
+        }
     }
 
     /// Notes what the last attempt of a key came to.

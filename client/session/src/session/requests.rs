@@ -162,6 +162,8 @@ impl Shard {
 pub(crate) struct Request {
     pub conn: ConnKey,
     pub sent_ns: u64,
+    /// How long its keys had waited, all together.
+    pub queued_ns: u64,
     due_ns: u64,
     bytes: usize,
     pub what: What,
@@ -177,7 +179,7 @@ pub(crate) enum What {
 
 impl Request {
     pub fn new(conn: ConnKey, now: Now, what: What) -> Request {
-        Request { conn, sent_ns: now.boot_ns, due_ns: 0, bytes: 0, what }
+        Request { conn, sent_ns: now.boot_ns, queued_ns: 0, due_ns: 0, bytes: 0, what }
     }
 }
 
@@ -294,7 +296,7 @@ impl Session {
         if conn.requests >= window || (conn.requests > 0 && conn.bytes >= self.config.window_bytes) {
             return false;
         }
-        let (items, deadline_ns) = self.gather(now, s, write);
+        let (items, deadline_ns, queued_ns) = self.gather(now, s, write);
         let Some(first) = items.first() else { return !self.shards[s].lane(write).queue.is_empty() };
         let attempt_ms = self.config.attempt_timeout_ms;
         let left_ms = deadline_ns.saturating_sub(now.boot_ns).div_ceil(1_000_000).clamp(1, attempt_ms.max(1));
@@ -319,18 +321,18 @@ impl Session {
         self.shards[s].lane(write).in_flight += 1;
         let (kind, what) =
             if write { (Kind::Write, What::Write(s, items)) } else { (Kind::Read, What::Read(s, items)) };
-        self.send_request(now, Request::new(key, now, what), kind, &body);
+        self.send_request(now, Request { queued_ns, ..Request::new(key, now, what) }, kind, &body);
         self.scratch = body;
         true
     }
 
     /// Takes keys off a lane for one request, and notes in each call that they are under way. Gives the latest of their
-    /// deadlines.
-    fn gather(&mut self, now: Now, s: usize, write: bool) -> (Vec<Item>, u64) {
+    /// deadlines, and how long they all waited, ns.
+    fn gather(&mut self, now: Now, s: usize, write: bool) -> (Vec<Item>, u64, u64) {
         let shard = &mut self.shards[s];
         let (id, target, expiry_ms) = (shard.id, shard.target, shard.clock.expiry_ms(now));
         let lane = if write { &mut shard.writes } else { &mut shard.reads };
-        let (mut bytes, mut latest_ns) = (0, 0);
+        let (mut bytes, mut latest_ns, mut queued_ns) = (0, 0, 0);
         let mut items = Vec::with_capacity(lane.queue.len().min(limits::OPERATIONS_MAX));
         let mut level = None;
         while let Some(next) = lane.queue.front() {
@@ -339,11 +341,12 @@ impl Session {
                 break;
             }
             let Some(mut item) = lane.queue.pop_front() else { break };
-            let Some((deadline_ns, progress)) = self.calls.timed(item.call, item.at) else {
+            let Some((times, progress)) = self.calls.timed(item.call, item.at) else {
                 shard.sequences.finish(item.seq());
                 continue;
             };
-            latest_ns = latest_ns.max(deadline_ns);
+            latest_ns = latest_ns.max(times.deadline_ns);
+            queued_ns += now.boot_ns - times.since_ns;
             let attempts = progress.attempts.saturating_add(1);
             let undecided = progress.undecided;
             *progress = Progress {
@@ -365,7 +368,7 @@ impl Session {
             bytes += item.bytes();
             items.push(item);
         }
-        (items, latest_ns)
+        (items, latest_ns, queued_ns)
     }
 
     /// An open connection to the shard's target, or to the next replica that can be reached.

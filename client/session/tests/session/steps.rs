@@ -339,3 +339,27 @@ fn the_retry_budget_slows_a_storm() {
     }
     assert!((80..=130).contains(&requests), "{requests} requests in 10 s");
 }
+
+#[test]
+fn the_time_of_answered_keys_is_told_by_stages() {
+    let mut w = World::ready();
+    let call = w.get("a");
+    w.pass(3);
+    w.turn();
+    let asked = w.ask();
+    w.now.boot_ns += 5_000_000;
+    // The store says that it took two of these five.
+    w.answer_read(&asked, &[found("1", 7)]);
+    w.turn();
+    assert!(w.got(call).is_ok());
+    let stages = w.session.stats().stages;
+    assert_eq!((stages.keys, stages.away_ns, stages.store_ns), (1, 5_000_000, 2_000_000));
+    assert!(stages.queued_ns <= 3_000_000);
+    let refused = w.get("a");
+    w.turn();
+    let asked = w.ask();
+    w.refuse(&asked, Status::Busy, None);
+    w.turn();
+    assert_eq!(w.session.stats().stages.keys, 1, "a refusal answers nothing");
+    w.session.cancel(refused);
+}

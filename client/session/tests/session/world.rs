@@ -218,6 +218,7 @@ impl World {
             epoch: self.map.epoch,
             log_time_ms: self.now.wall_ms,
             index: 5,
+            store_us: 2_000,
         }
     }
 

@@ -257,7 +257,7 @@ impl<H: Host> Store<H> {
     fn message(&mut self, now: Now, conn: ConnId, message: Message) {
         let Some(open) = self.conns.open.get_mut(&conn) else { return };
         let (role, peer) = (open.role, open.peer);
-        let asker = Asker { conn, id: message.id };
+        let asker = Asker { conn, id: message.id, since_ns: now.boot_ns };
         match (message.kind, role) {
             (Kind::Peer, Role::Store) => self.peer_messages(now, conn, peer, message.body),
             (Kind::Snapshot, Role::Store) => self.snapshot_message(now, conn, peer, message.body),
@@ -313,6 +313,7 @@ impl<H: Host> Store<H> {
             epoch: self.config.map.epoch,
             log_time_ms: 0,
             index: 0,
+            store_us: 0,
         };
         if let Some(replica) = slot.and_then(|slot| self.replicas.get(slot)) {
             header.shard = replica.shard;

@@ -104,6 +104,7 @@ impl<H: Host> Store<H> {
     fn answer_read(&mut self, slot: usize, read: PendingRead) {
         let mut header = self.header(Some(slot), Status::Ok);
         header.level = if read.lease { 1 } else { 2 };
+        header.store_us = read.asker.waited_us(self.host.now());
         self.counters.reads += read.keys.len() as u64;
         if self.conns.unread_bytes(&self.host, read.asker.conn) > BACKLOG_BUSY_BYTES {
             header.status = Status::Busy;
@@ -174,10 +175,11 @@ impl<H: Host> Store<H> {
         let tree = self.replicas[slot].tree.clone();
         let mailbox = self.mailbox.clone();
         let (id, peers) = (self.config.id, self.has_peers(slot));
+        let host = self.host.clone();
         let gets: Vec<_> = keys.iter().map(|(keyspace, key)| tree.get(keyspace, key)).collect();
         self.host.spawn(async move {
             let mut body = Vec::with_capacity(STATUS_HEADER_BYTES + 128 * keys.len());
-            header.encode(keys.len() as u32, &mut body);
+            body.resize(STATUS_HEADER_BYTES, 0);
             let mut unreadable = 0;
             for get in gets {
                 let result = match get.await {
@@ -196,6 +198,10 @@ impl<H: Host> Store<H> {
                 };
                 put_bounded(&result, &mut body);
             }
+            let mut head = Vec::with_capacity(STATUS_HEADER_BYTES);
+            let header = StatusHeader { store_us: asker.waited_us(host.now()), ..header };
+            header.encode(keys.len() as u32, &mut head);
+            body[..STATUS_HEADER_BYTES].copy_from_slice(&head);
             let mut bytes = Vec::with_capacity(body.len() + frame::FRAME_HEADER_BYTES);
             frame::encode(Kind::ReadReply, asker.id, &body, &mut bytes);
             mailbox.post(Done::Answer { asker, header, bytes, unreadable });

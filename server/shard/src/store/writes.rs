@@ -134,7 +134,8 @@ impl<H: Host> Store<H> {
 
     pub(super) fn answer_write(&mut self, slot: usize, asker: Asker, results: &[WriteResult]) {
         self.counters.writes += results.len() as u64;
-        let header = self.header(Some(slot), Status::Ok);
+        let mut header = self.header(Some(slot), Status::Ok);
+        header.store_us = asker.waited_us(self.host.now());
         let mut body = Vec::with_capacity(48 + 16 * results.len());
         encode_write_reply(&header, results, &mut body);
         if let Some(out) = self.conns.buffer(asker.conn) {

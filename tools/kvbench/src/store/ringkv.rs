@@ -1,7 +1,7 @@
 //! ringkv, through its public client.
 
 use bytes::Bytes;
-use ringkv::{Client, Error, Outcome, Value, Written};
+use ringkv::{Client, Error, Outcome, Stages, Value, Written};
 
 use super::{Failure, Found, Source, Target};
 
@@ -26,6 +26,10 @@ fn version(answer: Result<Written, Error>) -> Result<u64, Failure> {
 }
 
 impl Target for Client {
+    async fn stages(&self) -> Option<Stages> {
+        Client::stats(self).await.ok().map(|stats| stats.stages)
+    }
+
     async fn get(&self, key: Bytes) -> Result<Option<Found>, Failure> {
         found(Client::get(self, key).await)
     }

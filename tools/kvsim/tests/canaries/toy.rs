@@ -64,6 +64,7 @@ impl Toy {
             epoch: self.config.map.epoch,
             log_time_ms: self.host.now().wall_ms,
             index: self.index,
+            store_us: 0,
         }
     }
 
