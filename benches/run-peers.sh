@@ -10,7 +10,7 @@ usage() {
 usage: benches/run-peers.sh [options]
   --stores LIST      which, in turn; the first is compared with each of the others   [$stores]
                      ringkv (one node), ringkv3 (three nodes, three replicas), redis (in memory), redis-fsync (every write
-                     flushed before its answer, as ringkv and etcd do), etcd (one member)
+                     flushed before its answer, as ringkv and etcd do), etcd (one member), etcd3 (three)
   --rounds N         how often each has its turn                                     [$rounds]
   --seconds S        how long each kind of work runs                                 [$seconds]
   --work LIST        kinds of work, see kvbench --help                               [$work]
@@ -104,11 +104,17 @@ start_redis() {
     target=(--target "redis://127.0.0.1:$((port + 1))")
 }
 
+# etcd MEMBERS: calls go to the first; what must go to the leader it hands on.
 start_etcd() {
-    local client=http://127.0.0.1:$((port + 1)) peer=http://127.0.0.1:$((port + 2))
-    spawn etcd etcd --data-dir "$dir/data/etcd" --listen-client-urls "$client" --advertise-client-urls "$client" \
-        --listen-peer-urls "$peer" --initial-advertise-peer-urls "$peer" --initial-cluster "default=$peer" --log-level error
-    ready $((port + 1))
+    local i client peer members=()
+    for i in $(seq 1 "$1"); do members+=("member$i=http://127.0.0.1:$((port + 2 * i))"); done
+    for i in $(seq 1 "$1"); do
+        client=http://127.0.0.1:$((port + 2 * i - 1)) peer=http://127.0.0.1:$((port + 2 * i))
+        spawn "etcd-$i" etcd --name "member$i" --data-dir "$dir/data/etcd-$i" --listen-client-urls "$client" \
+            --advertise-client-urls "$client" --listen-peer-urls "$peer" --initial-advertise-peer-urls "$peer" \
+            --initial-cluster "$(IFS=,; echo "${members[*]}")" --log-level error
+    done
+    for i in $(seq 1 "$1"); do ready $((port + 2 * i - 1)); done
     target=(--target "etcd://127.0.0.1:$((port + 1))")
 }
 
@@ -119,7 +125,8 @@ start() {
         ringkv3) start_ringkv 3 ;;
         redis) start_redis --appendonly no ;;
         redis-fsync) start_redis --appendonly yes --appendfsync always ;;
-        etcd) start_etcd ;;
+        etcd) start_etcd 1 ;;
+        etcd3) start_etcd 3 ;;
     esac
 }
 
@@ -128,7 +135,7 @@ missing() {
     case $1 in
         ringkv | ringkv3) ;;
         redis | redis-fsync) command -v redis-server >/dev/null || echo "redis-server is not installed" ;;
-        etcd)
+        etcd | etcd3)
             command -v etcd >/dev/null || { echo "etcd is not installed"; return; }
             "$bin/kvbench" --target etcd://127.0.0.1:1 --timeout-ms 1 2>&1 | grep -o "this kvbench was built without etcd" || true
             ;;

@@ -94,6 +94,9 @@ pub struct Args {
     /// Clients over all threads, each with its own connections [default: one for each thread].
     #[arg(long, help_heading = "Client")]
     pub clients: Option<usize>,
+    /// What reads lean on: the leader's lease where it has one, or always a round to its followers. Both are linearizable.
+    #[arg(long, value_enum, default_value_t = ReadBy::Lease, help_heading = "Client")]
+    pub read_level: ReadBy,
     /// How long a client looks for answers before its thread sleeps, us; for clients with a core of their own.
     #[arg(long, default_value_t = 0, value_name = "US", help_heading = "Client")]
     pub spin_us: u64,
@@ -131,6 +134,14 @@ pub struct Args {
     /// A condition for the record, such as `servers=pinned to CPU 0`; may be given several times.
     #[arg(long = "condition", value_name = "NAME=TEXT", value_parser = condition, help_heading = "Output")]
     pub conditions: Vec<(String, String)>,
+}
+
+/// See [`Args::read_level`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum ReadBy {
+    Lease,
+    #[value(name = "readindex")]
+    ReadIndex,
 }
 
 const EXAMPLES: &str = "Examples:

@@ -10,7 +10,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use kvbench::{
     Bench, Crew, Nowhere, Recorder, RedisSource, Report, SecondReport, Source, Surroundings, Workload, thousands,
 };
-use ringkv::Client;
+use ringkv::{Client, ReadLevel};
 use ringkv_wire::ring::topology::ClusterMap;
 use serde_json::Value;
 use tracing_subscriber::EnvFilter;
@@ -18,7 +18,7 @@ use tracing_subscriber::EnvFilter;
 mod args;
 mod output;
 
-use args::Args;
+use args::{Args, ReadBy};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -107,12 +107,17 @@ async fn ringkv(asked: &Asked<'_>, mut recorder: Option<&mut Recorder>) -> anyho
     let (keyspace, timeout) = (asked.args.keyspace.as_str(), asked.args.timeout());
     let builder = Client::builder().seeds(&asked.args.seeds).keyspace(keyspace);
     let builder = builder.connect_timeout(timeout).call_timeout(timeout);
-    let builder = builder.spin(Duration::from_micros(asked.args.spin_us));
+    let level = match asked.args.read_level {
+        ReadBy::Lease => ReadLevel::Linearizable,
+        ReadBy::ReadIndex => ReadLevel::ReadIndex,
+    };
+    let builder = builder.spin(Duration::from_micros(asked.args.spin_us)).read_level(level);
     let client = builder.clone().connect().await.context("connecting to the cluster")?;
     let map = client.map().await.context("asking for the cluster's map")?;
     drop(client);
     let mut report = on(&builder, asked, recorder.as_deref_mut()).await?;
     report.conditions.more.extend(cluster(&map, asked.crew.clients));
+    report.conditions.more.insert("read_level".to_owned(), Value::from(level as u8));
     report.conditions.more.insert("spin_us".to_owned(), Value::from(asked.args.spin_us));
     report.conditions.more.insert("keyspace".to_owned(), Value::from(keyspace));
     if let Some(recorder) = recorder {
