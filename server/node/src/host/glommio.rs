@@ -300,6 +300,14 @@ impl Inner {
         self.woken.replace(false) || !self.events.borrow().is_empty()
     }
 
+    /// Whether the store is in `wait`, and not yet woken.
+    fn waits(&self) -> bool {
+        let waiter = self.waiter.take();
+        let waits = waiter.is_some();
+        self.waiter.set(waiter);
+        waits
+    }
+
     fn waits_until_ns(&self) -> u64 {
         self.until_ns.get()
     }

@@ -213,3 +213,19 @@ fn a_wait_is_cancelled_with_its_future() {
     assert_eq!(alive.get(), 0);
     drop(to);
 }
+
+#[test]
+fn a_nap_ends_with_a_completion_or_with_its_time() {
+    let Some(ring) = small() else { return };
+    let (from, mut to) = pipe();
+    let mut reading = Box::pin(read(&ring, from, Alive::new(&Rc::default())));
+    let mut context = Context::from_waker(Waker::noop());
+    assert!(reading.as_mut().poll(&mut context).is_pending());
+    assert_eq!(ring.nap(Duration::from_secs(60)).expect("the ring runs").submitted, 1, "it does not sleep over a push");
+    assert!(ring.nap(Duration::from_millis(20)).expect("the ring runs").is_idle(), "nothing has come");
+    to.write_all(b"abcd").expect("a pipe takes four bytes");
+    while reading.as_mut().poll(&mut context).is_pending() {
+        let turn = ring.nap(Duration::from_secs(60)).expect("the ring runs");
+        assert!(!turn.is_idle(), "woken by the completion, long before its time");
+    }
+}
