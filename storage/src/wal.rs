@@ -330,10 +330,10 @@ impl<D: Disk> Log<D> {
         }
     }
 
-    /// Shards that keep old segments from being recycled, once more are live than are kept for followers: each with the
-    /// index up to which it is to be flushed.
-    pub fn oldest_pins(&self) -> Vec<(ShardId, u64)> {
-        reclaim::oldest_pins(&self.shared.state.borrow())
+    /// Shards that need more of the log than its newest `keep` bytes (on a full disk: than its last segment): each with the
+    /// index up to which it is to be flushed, so that older segments can be used again.
+    pub fn pins_beyond(&self, keep: u64) -> Vec<(ShardId, u64)> {
+        reclaim::pins_beyond(&self.shared.state.borrow(), keep)
     }
 
     /// Whether nothing new should be proposed or accepted: the next segment could not be prepared. There is still room for

@@ -126,6 +126,8 @@ struct Store<H: Host> {
     /// The log is looked after no sooner, boot ns.
     maintain_from_ns: u64,
     next_balance_ns: u64,
+    /// No tree is flushed ahead of need before this, boot ns.
+    next_early_flush_ns: u64,
     /// The log failed: nothing is served until the store is opened again.
     failed: Option<StorageError>,
     stop_by_ns: Option<u64>,

@@ -33,10 +33,10 @@ impl<F> Retired<F> {
     }
 }
 
-/// The first segment that is kept for followers, or takes batches: older ones may go when nothing pins them.
-fn kept_from<D: Disk>(state: &State<D>) -> u64 {
+/// The first segment that is kept when `keep` bytes are, or takes batches: older ones may go when nothing pins them.
+fn kept_from<D: Disk>(state: &State<D>, keep: u64) -> u64 {
     // A full disk has no room for followers' comfort.
-    let keep = if state.blocked.is_some() { 0 } else { state.options.keep_bytes };
+    let keep = if state.blocked.is_some() { 0 } else { keep };
     let (mut kept, mut bytes) = (state.current(), 0);
     for (sequence, segment) in state.segments.iter().rev().skip(1) {
         bytes += segment.handle.bytes;
@@ -48,8 +48,8 @@ fn kept_from<D: Disk>(state: &State<D>) -> u64 {
     kept
 }
 
-pub(crate) fn oldest_pins<D: Disk>(state: &State<D>) -> Vec<(ShardId, u64)> {
-    let kept = kept_from(state);
+pub(crate) fn pins_beyond<D: Disk>(state: &State<D>, keep: u64) -> Vec<(ShardId, u64)> {
+    let kept = kept_from(state, keep);
     let pins = state.mirror.shards.iter();
     pins.filter_map(|(shard, log)| log.unflushed_below(kept).map(|index| (*shard, index))).collect()
 }
@@ -69,7 +69,7 @@ pub(crate) fn stats<D: Disk>(state: &State<D>) -> LogStats {
 /// The segment that becomes the oldest, when older ones are not needed.
 fn next_oldest<D: Disk>(state: &State<D>) -> Option<u64> {
     let pinned = state.mirror.shards.values().filter_map(|log| log.pinned()).chain(state.began()).min();
-    let oldest = kept_from(state).min(pinned.unwrap_or(u64::MAX));
+    let oldest = kept_from(state, state.options.keep_bytes).min(pinned.unwrap_or(u64::MAX));
     state.segments.keys().any(|sequence| *sequence < oldest).then_some(oldest)
 }
 

@@ -83,6 +83,7 @@ pub(super) async fn open<H: Host>(host: H, config: StoreConfig, control: Control
         next_maintain_ns: now.boot_ns,
         maintain_from_ns: now.boot_ns,
         next_balance_ns: now.boot_ns + super::BALANCE_NS,
+        next_early_flush_ns: 0,
         failed: None,
         stop_by_ns: None,
         events: Vec::new(),

@@ -11,6 +11,8 @@ use ringkv_wire::ids::{Now, ShardId};
 
 /// Flushes of one store that may run at once.
 const FLUSHES_MAX: usize = 2;
+/// Between two flushes that are only to have room in the log in time, ns.
+const EARLY_FLUSH_NS: u64 = 1_000_000_000;
 /// A leadership is not handed on again before this, ns.
 const TRANSFER_PAUSE_NS: u64 = 10_000_000_000;
 /// A failed flush is tried again after this, ns.
@@ -90,12 +92,22 @@ impl<H: Host> Store<H> {
         }
     }
 
-    /// Flushes what keeps old log segments from being reused.
+    /// Flushes what keeps old log segments from being reused. From half of what the log may keep on, tree by tree with pauses:
+    /// a store whose trees all have to be flushed at once serves little else for seconds.
     fn flush_for_log(&mut self, now: Now) {
-        for (shard, index) in self.log.oldest_pins() {
+        let keep = self.config.budgets.log_keep_bytes;
+        let pins = self.log.pins_beyond(keep);
+        let pressed = !pins.is_empty();
+        let idle = now.boot_ns >= self.next_early_flush_ns && self.replicas.iter().all(|replica| !replica.flushing);
+        let pins = if !pressed && idle { self.log.pins_beyond(keep / 2) } else { pins };
+        for (shard, index) in pins {
             let Some(slot) = self.slot(shard) else { continue };
             if self.replicas[slot].applied >= index && self.flushable(now, slot) && self.may_flush() {
                 self.flush(slot);
+                if !pressed {
+                    self.next_early_flush_ns = now.boot_ns + EARLY_FLUSH_NS;
+                    return;
+                }
             }
         }
     }

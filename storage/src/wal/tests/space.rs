@@ -20,19 +20,19 @@ fn what_is_flushed_is_recycled_and_what_is_not_pins_its_segment() {
     let log = with_shards(&disk, 2);
     block_on(log.commit(vec![logged(2, 1, 1, 100)])).unwrap();
     fill(&log, 1, 100);
-    assert_eq!(log.oldest_pins().first().map(|(shard, _)| *shard), Some(ShardId(1)));
-    assert_eq!(log.oldest_pins().get(1), Some(&(ShardId(2), 1)));
+    assert_eq!(log.pins_beyond(options().keep_bytes).first().map(|(shard, _)| *shard), Some(ShardId(1)));
+    assert_eq!(log.pins_beyond(options().keep_bytes).get(1), Some(&(ShardId(2), 1)));
     let full = log.stats();
     assert!(full.segments > 7, "{full:?}");
     log.note_flushed(ShardId(1), 100);
     block_on(log.maintain()).unwrap();
     assert_eq!(log.stats().segments, full.segments, "shard 2 pins the first segment");
-    assert_eq!(log.oldest_pins(), [(ShardId(2), 1)]);
+    assert_eq!(log.pins_beyond(options().keep_bytes), [(ShardId(2), 1)]);
     log.note_flushed(ShardId(2), 1);
     block_on(log.maintain()).unwrap();
     let lean = log.stats();
     // The current one and the one kept for followers.
-    assert_eq!((lean.segments, log.oldest_pins()), (2, vec![]));
+    assert_eq!((lean.segments, log.pins_beyond(options().keep_bytes)), (2, vec![]));
     assert_eq!(segments(&disk).len() as u64, lean.segments + lean.prepared);
     let first = log.first_index(ShardId(1));
     assert!((60..100).contains(&first), "{first}");
