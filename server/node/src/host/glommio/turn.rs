@@ -22,8 +22,8 @@ const GUARDS: u32 = 3;
 const GUARD_PERIOD: Duration = Duration::from_millis(150);
 
 /// A core with nothing to do first sleeps in its own ring, for at most so long: what it waits for comes from there, and one
-/// system call does it. Timers of the executor and news from other threads are late by as much. Only after a whole nap without
-/// news does it sleep the executor's way, which hears of everything.
+/// system call does it. Only after a whole nap without news does it sleep the executor's way, which hears of everything: while naps
+/// follow each other, the executor's timers and news from other threads wait for its preemption timer, as they do on a busy core.
 const NAP: Duration = Duration::from_millis(5);
 /// Turns in a row in which nobody had anything to do before a nap. One lets those run whom the last one woke; what these wake
 /// in turn is rarely more than two steps away, and waits for the nap's end if it is.
