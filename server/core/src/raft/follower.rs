@@ -161,7 +161,8 @@ impl Raft {
         self.commit = index;
         self.uncommitted = 0;
         if term > self.term {
-            (self.term, self.vote) = (term, None);
+            // Also the votes go that were counted in an older term.
+            self.follow(term, None, out);
         }
         for entry in kept {
             self.push_entry(entry, out);

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use proptest::prelude::*;
 use ringkv_core::effects::Effects;
-use ringkv_core::raft::{Input, Raft, Restored};
+use ringkv_core::raft::{Input, Raft, Restored, Role};
 use ringkv_wire::entry::{Entry, EntryKind};
 use ringkv_wire::ids::{Generation, Now, ShardId, StoreId};
 use ringkv_wire::msg::config::Configuration;
@@ -154,4 +154,45 @@ proptest! {
             let _ = (raft.status(), raft.next_deadline_ns(), raft.log_time_now(Now { boot_ns, wall_ms: random }));
         }
     }
+}
+
+/// Found by `nothing_panics`: the votes of the older term, the own among them, were still counted, and one unasked-for answer in
+/// the snapshot's term made a leader whose vote in that term was nowhere.
+#[test]
+fn a_snapshot_of_a_later_term_ends_a_candidacy() {
+    let voters = [store(1), store(2), store(3)];
+    let restored = Restored {
+        me: store(1),
+        shard: ShardId(1),
+        generation: Generation(1),
+        term: 0,
+        vote: None,
+        floor_index: 0,
+        floor_term: 0,
+        config: (0, Configuration::of_voters(&voters)),
+        applied: 0,
+        log_time_ms: 0,
+        entries: Vec::new(),
+    };
+    let mut now = Now { boot_ns: 1_000_000_000, wall_ms: 0 };
+    let (mut raft, mut out) = (Raft::new(restored, now, 0), Effects::default());
+    let installed = |index, term| Input::Installed {
+        index,
+        term,
+        log_time_ms: 0,
+        config: (index, Configuration::of_voters(&voters)),
+    };
+    let from_second = |term, body| Input::Message { from: store(2), term, body };
+    for _ in 0..100 {
+        now.boot_ns += 10_000_000;
+        raft.step(now, 0, Input::Tick, &mut out);
+    }
+    assert_eq!(raft.role(), Role::PreCandidate);
+    raft.step(now, 0, from_second(raft.term() + 1, PeerBody::PreVoteReply { granted: true }), &mut out);
+    assert_eq!((raft.role(), raft.term()), (Role::Candidate, 1));
+    raft.step(now, 0, Input::Persisted { ticket: out.ticket }, &mut out);
+    raft.step(now, 0, installed(2, 6), &mut out);
+    assert_eq!((raft.role(), raft.term()), (Role::Follower, 6));
+    raft.step(now, 0, from_second(6, PeerBody::VoteReply { granted: true }), &mut out);
+    assert_eq!(raft.role(), Role::Follower);
 }
