@@ -13,6 +13,23 @@ fn store(n: u32) -> StoreId {
     StoreId::new(n, 0)
 }
 
+/// A replica at its very beginning, the first of these.
+fn fresh(voters: &[StoreId]) -> Restored {
+    Restored {
+        me: store(1),
+        shard: ShardId(1),
+        generation: Generation(1),
+        term: 0,
+        vote: None,
+        floor_index: 0,
+        floor_term: 0,
+        config: (0, Configuration::of_voters(voters)),
+        applied: 0,
+        log_time_ms: 0,
+        entries: Vec::new(),
+    }
+}
+
 /// Small numbers that hit something, and absurd ones.
 fn number() -> impl Strategy<Value = u64> {
     prop_oneof![8 => 0..8u64, 1 => Just(u64::MAX), 1 => Just(u64::MAX - 1), 1 => Just(1 << 60), 1 => any::<u64>()]
@@ -121,21 +138,8 @@ proptest! {
     #[test]
     fn nothing_panics(inputs in prop::collection::vec((input(), 0..200u64, any::<u64>()), 0..120), alone in any::<bool>()) {
         let voters: Vec<_> = if alone { vec![store(1)] } else { vec![store(1), store(2), store(3)] };
-        let restored = Restored {
-            me: store(1),
-            shard: ShardId(1),
-            generation: Generation(1),
-            term: 0,
-            vote: None,
-            floor_index: 0,
-            floor_term: 0,
-            config: (0, Configuration::of_voters(&voters)),
-            applied: 0,
-            log_time_ms: 0,
-            entries: Vec::new(),
-        };
         let mut boot_ns = 1_000_000_000;
-        let mut raft = Raft::new(restored, Now { boot_ns, wall_ms: 0 }, 0);
+        let mut raft = Raft::new(fresh(&voters), Now { boot_ns, wall_ms: 0 }, 0);
         let (mut applied, mut term) = (0, 0);
         for (input, ms, random) in inputs {
             boot_ns += ms * 1_000_000;
@@ -161,21 +165,8 @@ proptest! {
 #[test]
 fn a_snapshot_of_a_later_term_ends_a_candidacy() {
     let voters = [store(1), store(2), store(3)];
-    let restored = Restored {
-        me: store(1),
-        shard: ShardId(1),
-        generation: Generation(1),
-        term: 0,
-        vote: None,
-        floor_index: 0,
-        floor_term: 0,
-        config: (0, Configuration::of_voters(&voters)),
-        applied: 0,
-        log_time_ms: 0,
-        entries: Vec::new(),
-    };
     let mut now = Now { boot_ns: 1_000_000_000, wall_ms: 0 };
-    let (mut raft, mut out) = (Raft::new(restored, now, 0), Effects::default());
+    let (mut raft, mut out) = (Raft::new(fresh(&voters), now, 0), Effects::default());
     let installed = |index, term| Input::Installed {
         index,
         term,
