@@ -296,7 +296,8 @@ impl<H: Host> Store<H> {
             _ => {}
         }
         let mut body = Vec::with_capacity(STATUS_HEADER_BYTES);
-        header.encode(0, &mut body);
+        // A read may be refused as late as at its answer.
+        StatusHeader { store_us: 0, ..header }.encode(0, &mut body);
         if let Some(out) = self.conns.buffer(asker.conn) {
             frame::encode(Kind::Refused, asker.id, &body, out);
         }
