@@ -1,7 +1,8 @@
 //! The fast disk: files past the page cache, through the core's own io_uring ring.
 //!
-//! A commit is a write linked to an fdatasync, one trip to the kernel; it counts only when the write took every byte and the
-//! sync succeeded. Every buffer in flight belongs to the ring until its completion ([`ring`]). Names are made, renamed and
+//! A commit is one write with `RWF_DSYNC`, which completes when the data is durable: of a write linked to an fdatasync the second
+//! half only starts once this thread has run and heard of the first, which on a busy machine is most of its time. It counts only
+//! when it took every byte. Every buffer in flight belongs to the ring until its completion ([`ring`]). Names are made, renamed and
 //! removed through the ring too, because each may wait for the file system's journal; listing, making directories and mapping
 //! are rare and block.
 
@@ -13,7 +14,7 @@ use crate::disk::section::Section;
 use crate::disk::{ALIGN, Disk, DiskBuf, Mapped, OpenMode};
 use crate::error::DiskError;
 use io_uring::squeue::Entry;
-use io_uring::types::{Fd, FsyncFlags};
+use io_uring::types::Fd;
 use io_uring::{opcode, types};
 use ring::{Op, Ring, to_result};
 use std::ffi::CString;
@@ -68,7 +69,7 @@ impl UringDisk {
 
     fn write(&self, file: &UringFile, offset: u64, buf: DiskBuf, part: Range<usize>) -> Op<InFlight> {
         // SAFETY: as in `read`.
-        unsafe { self.ring.op((file.clone(), buf), |(file, buf)| write_entry(file, offset, buf, part)) }
+        unsafe { self.ring.op((file.clone(), buf), |(file, buf)| write_entry(file, offset, buf, part, 0)) }
     }
 
     /// Writes `part` of the buffer at `offset` + its start; what the system leaves over is tried again to learn why.
@@ -83,7 +84,7 @@ impl UringDisk {
         while at < part.end {
             let done = self.write(file, offset, buf, at..part.end).await;
             buf = done.keep.1;
-            match to_result(done.results[0]) {
+            match to_result(done.result) {
                 Ok(n) if n == 0 || !(n as usize).is_multiple_of(ALIGN) => {
                     let got = at + n as usize - part.start;
                     return (Err(file.short(offset + part.start as u64, part.len(), got)), buf);
@@ -172,7 +173,7 @@ impl Disk for UringDisk {
         while at < buf.len() {
             let done = self.read(file, offset, buf, at).await;
             buf = done.keep.1;
-            match to_result(done.results[0]) {
+            match to_result(done.result) {
                 Ok(0) => break,
                 Ok(n) => at += n as usize,
                 Err(error) if again(&error) => {}
@@ -196,15 +197,12 @@ impl Disk for UringDisk {
         check_aligned(file, offset);
         let wanted = buf.len();
         assert!(wanted <= IO_BYTES_MAX, "{}: a commit of {wanted} bytes is not one write", file.path);
-        // SAFETY: as in `read`, for both entries.
-        let linked = unsafe {
-            self.ring.op_linked((file.clone(), buf), |(file, buf)| {
-                let sync = opcode::Fsync::new(fd(file)).flags(FsyncFlags::DATASYNC).build();
-                (write_entry(file, offset, buf, 0..wanted), sync)
-            })
+        // SAFETY: as in `read`.
+        let commit = unsafe {
+            self.ring.op((file.clone(), buf), |(file, buf)| write_entry(file, offset, buf, 0..wanted, libc::RWF_DSYNC))
         };
-        let done = linked.await;
-        (committed(file, offset, wanted, done.results), done.keep.1)
+        let done = commit.await;
+        (committed(file, offset, wanted, done.result), done.keep.1)
     }
 
     async fn sync(&self, file: &UringFile) -> Result<(), DiskError> {
@@ -259,19 +257,16 @@ impl Disk for UringDisk {
 }
 
 /// What a commit's two results mean: durable only when the write took every byte and the sync succeeded.
-fn committed(file: &OpenFile, offset: u64, wanted: usize, [written, synced]: [i32; 2]) -> Result<(), DiskError> {
-    let got = to_result(written).map_err(|error| file.error("write", error))? as usize;
-    if got != wanted {
-        return Err(file.short(offset, wanted, got));
-    }
-    to_result(synced).map(drop).map_err(|error| file.error("sync", error))
+fn committed(file: &OpenFile, offset: u64, wanted: usize, result: i32) -> Result<(), DiskError> {
+    let got = to_result(result).map_err(|error| file.error("write", error))? as usize;
+    if got == wanted { Ok(()) } else { Err(file.short(offset, wanted, got)) }
 }
 
-fn write_entry(file: &OpenFile, offset: u64, buf: &DiskBuf, part: Range<usize>) -> Entry {
+fn write_entry(file: &OpenFile, offset: u64, buf: &DiskBuf, part: Range<usize>, flags: i32) -> Entry {
     let at = offset + part.start as u64;
     let part = &buf[part];
     let bytes = part.len().min(IO_BYTES_MAX) as u32;
-    opcode::Write::new(fd(file), part.as_ptr(), bytes).offset(at).build()
+    opcode::Write::new(fd(file), part.as_ptr(), bytes).offset(at).rw_flags(flags).build()
 }
 
 fn fd(file: &OpenFile) -> types::Fd {

@@ -50,6 +50,9 @@ fn kept_from<D: Disk>(state: &State<D>, keep: u64) -> u64 {
 
 pub(crate) fn pins_beyond<D: Disk>(state: &State<D>, keep: u64) -> Vec<(ShardId, u64)> {
     let kept = kept_from(state, keep);
+    if is_first(state, kept) {
+        return Vec::new();
+    }
     let pins = state.mirror.shards.iter();
     pins.filter_map(|(shard, log)| log.unflushed_below(kept).map(|index| (*shard, index))).collect()
 }
@@ -66,11 +69,20 @@ pub(crate) fn stats<D: Disk>(state: &State<D>) -> LogStats {
     }
 }
 
+/// Whether no segment is older. Asked before what looks through all that the log holds of every shard.
+fn is_first<D: Disk>(state: &State<D>, segment: u64) -> bool {
+    state.segments.keys().next().is_none_or(|first| *first >= segment)
+}
+
 /// The segment that becomes the oldest, when older ones are not needed.
 fn next_oldest<D: Disk>(state: &State<D>) -> Option<u64> {
+    let kept = kept_from(state, state.options.keep_bytes);
+    if is_first(state, kept) {
+        return None;
+    }
     let pinned = state.mirror.shards.values().filter_map(|log| log.pinned()).chain(state.began()).min();
-    let oldest = kept_from(state, state.options.keep_bytes).min(pinned.unwrap_or(u64::MAX));
-    state.segments.keys().any(|sequence| *sequence < oldest).then_some(oldest)
+    let oldest = kept.min(pinned.unwrap_or(u64::MAX));
+    (!is_first(state, oldest)).then_some(oldest)
 }
 
 pub(crate) fn wants_care<D: Disk>(state: &State<D>, none_retired: bool) -> bool {

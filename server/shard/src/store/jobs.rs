@@ -96,20 +96,31 @@ impl<H: Host> Store<H> {
     /// a store whose trees all have to be flushed at once serves little else for seconds.
     fn flush_for_log(&mut self, now: Now) {
         let keep = self.config.budgets.log_keep_bytes;
-        let pins = self.log.pins_beyond(keep);
-        let pressed = !pins.is_empty();
+        let pressing = self.log.pins_beyond(keep);
+        let none = pressing.is_empty();
+        for (shard, index) in pressing {
+            self.flush_up_to(now, shard, index);
+        }
         let idle = now.boot_ns >= self.next_early_flush_ns && self.replicas.iter().all(|replica| !replica.flushing);
-        let pins = if !pressed && idle { self.log.pins_beyond(keep / 2) } else { pins };
-        for (shard, index) in pins {
-            let Some(slot) = self.slot(shard) else { continue };
-            if self.replicas[slot].applied >= index && self.flushable(now, slot) && self.may_flush() {
-                self.flush(slot);
-                if !pressed {
-                    self.next_early_flush_ns = now.boot_ns + EARLY_FLUSH_NS;
-                    return;
-                }
+        if !none || !idle {
+            return;
+        }
+        self.next_early_flush_ns = now.boot_ns + EARLY_FLUSH_NS;
+        for (shard, index) in self.log.pins_beyond(keep / 2) {
+            if self.flush_up_to(now, shard, index) {
+                return;
             }
         }
+    }
+
+    /// Flushes a tree that holds an entry, if it may be; whether it does.
+    fn flush_up_to(&mut self, now: Now, shard: ShardId, index: u64) -> bool {
+        let Some(slot) = self.slot(shard) else { return false };
+        let may = self.replicas[slot].applied >= index && self.flushable(now, slot) && self.may_flush();
+        if may {
+            self.flush(slot);
+        }
+        may
     }
 
     pub(super) fn may_flush(&self) -> bool {

@@ -18,7 +18,7 @@ mod slab;
 
 pub use op::{Cancelling, Done, Op, to_result};
 
-use io_uring::squeue::{Entry, Flags};
+use io_uring::squeue::Entry;
 use io_uring::{EnterFlags, IoUring, cqueue, opcode, types};
 use slab::Slab;
 use std::any::Any;
@@ -123,17 +123,12 @@ struct State {
     /// Memory registered with the ring.
     registered: ManuallyDrop<Vec<Rc<dyn Any>>>,
     eventfd: OwnedFd,
-    /// Chains that found the submission queue full, oldest first.
-    waiting: VecDeque<Chain>,
+    /// Entries that found the submission queue full, oldest first.
+    waiting: VecDeque<Entry>,
     /// Entries refused since shutdown began: completed with -ECANCELED at the next turn.
     refused: Vec<u64>,
-    /// Entries put into the submission queue, and taken from it by the kernel, ever.
-    pushed: u64,
-    consumed: u64,
     closed: bool,
 }
-
-struct Chain(Entry, Option<Entry>);
 
 impl Ring {
     /// Makes a ring, on the thread that will use it.
@@ -148,8 +143,6 @@ impl Ring {
             eventfd,
             waiting: VecDeque::new(),
             refused: Vec::new(),
-            pushed: 0,
-            consumed: 0,
             closed: false,
         };
         state.uring.completion().disable_eventfd();
@@ -163,26 +156,11 @@ impl Ring {
     /// valid, unmoved and free of conflicting access while the ring holds `owner`, that is until its last completion.
     pub unsafe fn push(&self, entry: Entry, owner: Rc<dyn Owner>, tag: u32) -> Ticket {
         let mut state = self.0.state.borrow_mut();
-        let data = state.slab.insert(owner, tag, None);
-        state.admit(Chain(entry.user_data(data), None));
+        let data = state.slab.insert(owner, tag);
+        state.admit(entry.user_data(data));
         drop(state);
         self.wake();
         Ticket(data)
-    }
-
-    /// Pushes two entries of one owner; the kernel starts the second when the first has succeeded in full, else the second
-    /// completes with -ECANCELED. Tags 0 and 1.
-    ///
-    /// # Safety
-    /// As for [`Ring::push`], for both.
-    pub unsafe fn push_linked(&self, first: Entry, second: Entry, owner: Rc<dyn Owner>) -> (Ticket, Ticket) {
-        let mut state = self.0.state.borrow_mut();
-        let one = state.slab.insert(owner.clone(), 0, None);
-        let two = state.slab.insert(owner, 1, Some(one));
-        state.admit(Chain(first.flags(Flags::IO_LINK).user_data(one), Some(second.user_data(two))));
-        drop(state);
-        self.wake();
-        (Ticket(one), Ticket(two))
     }
 
     /// Asks the kernel to give up an entry. It still completes, with -ECANCELED or with what it did.
@@ -190,7 +168,7 @@ impl Ring {
         let mut state = self.0.state.borrow_mut();
         if state.slab.holds(ticket.0) && !state.closed {
             let entry = opcode::AsyncCancel::new(ticket.0).build().user_data(IGNORED);
-            state.admit(Chain(entry, None));
+            state.admit(entry);
             drop(state);
             self.wake();
         }
@@ -322,42 +300,26 @@ impl AsFd for Ring {
 }
 
 impl State {
-    /// Puts a chain into the submission queue, or behind those that wait.
-    fn admit(&mut self, chain: Chain) {
+    /// Puts an entry into the submission queue, or behind those that wait.
+    fn admit(&mut self, entry: Entry) {
         if self.closed {
-            self.refused.extend([Some(chain.0), chain.1].into_iter().flatten().map(|entry| entry.get_user_data()));
-        } else if !self.waiting.is_empty() || !self.place(&chain) {
-            self.waiting.push_back(chain);
+            self.refused.push(entry.get_user_data());
+        } else if !self.waiting.is_empty() || !self.place(&entry) {
+            self.waiting.push_back(entry);
         }
     }
 
-    /// Whether the chain found room. Both of its entries, or none.
-    fn place(&mut self, chain: &Chain) -> bool {
-        let mut queue = self.uring.submission();
-        // SAFETY: the callers of `push` and `push_linked` vouch for what the entries point at while their owners, which the
-        // slab holds, are alive; entries made by the ring itself point at nothing.
-        let placed = unsafe {
-            match &chain.1 {
-                None => queue.push(&chain.0),
-                Some(second) => queue.push_multiple(&[chain.0.clone(), second.clone()]),
-            }
-        };
-        drop(queue);
-        if placed.is_err() {
-            return false;
-        }
-        if chain.1.is_some() {
-            self.slab.note_head(chain.0.get_user_data(), self.pushed);
-            self.pushed += 1;
-        }
-        self.pushed += 1;
-        true
+    /// Whether the entry found room.
+    fn place(&mut self, entry: &Entry) -> bool {
+        // SAFETY: the callers of `push` vouch for what the entry points at while its owner, which the slab holds, is alive;
+        // entries made by the ring itself point at nothing.
+        unsafe { self.uring.submission().push(entry) }.is_ok()
     }
 
     fn refill(&mut self) {
-        while let Some(chain) = self.waiting.pop_front() {
-            if !self.place(&chain) {
-                self.waiting.push_front(chain);
+        while let Some(entry) = self.waiting.pop_front() {
+            if !self.place(&entry) {
+                self.waiting.push_front(entry);
                 return;
             }
         }
@@ -366,15 +328,6 @@ impl State {
     fn has_work(&mut self) -> bool {
         let queued = !self.uring.submission().is_empty();
         queued || !self.waiting.is_empty() || !self.refused.is_empty()
-    }
-
-    /// Counts what the kernel took. Had it stopped between the two entries of a link, the second would run on its own,
-    /// unordered: then its result must not count.
-    fn consumed(&mut self, taken: usize, offered: usize) {
-        self.consumed += taken as u64;
-        if taken < offered {
-            self.slab.cut_link(self.consumed);
-        }
     }
 }
 
@@ -400,7 +353,6 @@ impl Inner {
             entered = true;
             match taken {
                 Ok(taken) => {
-                    state.consumed(taken, offered);
                     total += taken;
                     if taken < offered || state.waiting.is_empty() {
                         return Ok(total);
@@ -444,9 +396,8 @@ impl Inner {
             total += batch.len();
             for &(data, done) in &batch {
                 let owned = self.state.borrow_mut().slab.complete(data, done.last);
-                if let Some(owned) = owned {
-                    let result = if owned.cut { -libc::ECANCELED } else { done.result };
-                    owned.owner.complete(owned.tag, Completion { result, ..done });
+                if let Some((owner, tag)) = owned {
+                    owner.complete(tag, done);
                 }
             }
             self.batch.set(batch);
@@ -482,7 +433,7 @@ impl Inner {
             }
             let all = opcode::AsyncCancel2::new(types::CancelBuilder::any()).build().user_data(IGNORED);
             // When the queue is full the next round tries again.
-            state.place(&Chain(all, None));
+            state.place(&all);
             drop(state);
             self.enter(0, true)?;
             self.drain();
@@ -497,16 +448,11 @@ impl Inner {
         }
         let time = types::Timespec::new().nsec(20_000_000);
         let arguments = types::SubmitArgs::new().timespec(&time);
-        let mut state = self.state.borrow_mut();
-        let offered = state.uring.submission().len();
-        match state.uring.submitter().submit_with_args(1, &arguments) {
-            Ok(taken) => state.consumed(taken, offered),
-            Err(error) => match error.raw_os_error() {
-                Some(libc::ETIME | libc::EINTR | libc::EAGAIN | libc::EBUSY) => {}
-                _ => return Err(RingError::Enter(error)),
-            },
+        let waited = self.state.borrow_mut().uring.submitter().submit_with_args(1, &arguments);
+        match waited.map_err(|error| (error.raw_os_error(), error)) {
+            Ok(_) | Err((Some(libc::ETIME | libc::EINTR | libc::EAGAIN | libc::EBUSY), _)) => Ok(()),
+            Err((_, error)) => Err(RingError::Enter(error)),
         }
-        Ok(())
     }
 }
 

@@ -96,7 +96,7 @@ async fn moved(
         ring.op((socket.clone(), bytes), |(socket, bytes)| make(fd(socket), &mut bytes[at..])).cancel_on_drop(ring)
     };
     let done = moving.await;
-    let result = match done.results[0] {
+    let result = match done.result {
         0 => Err(io::ErrorKind::UnexpectedEof.into()),
         n if n > 0 => Ok(n as usize),
         e if matches!(-e, libc::EINTR | libc::EAGAIN) => Ok(0),

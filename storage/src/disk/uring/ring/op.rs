@@ -11,16 +11,16 @@ use std::task::{Context, Poll, Waker};
 /// What came of an [`Op`].
 #[derive(Debug)]
 pub struct Done<T> {
-    /// Results of its one or two entries; the second of a single one is 0. Negative: an error number.
-    pub results: [i32; 2],
+    /// The system call's result. Negative: an error number.
+    pub result: i32,
     /// What it kept alive.
     pub keep: T,
 }
 
 impl<T> Done<T> {
-    /// The first result as the system's error.
+    /// The result as the system's error.
     pub fn ok(self) -> Result<i32, std::io::Error> {
-        to_result(self.results[0])
+        to_result(self.result)
     }
 }
 
@@ -29,8 +29,8 @@ pub fn to_result(result: i32) -> Result<i32, std::io::Error> {
     if result < 0 { Err(std::io::Error::from_raw_os_error(-result)) } else { Ok(result) }
 }
 
-/// Resolves when all entries of the operation have completed. Dropping it cancels nothing: what the operation keeps alive
-/// stays with the ring until then.
+/// Resolves when the operation has completed. Dropping it cancels nothing: what the operation keeps alive stays with the ring
+/// until then.
 #[must_use = "an operation is watched by polling it"]
 pub struct Op<T> {
     shared: Rc<Shared<T>>,
@@ -38,10 +38,9 @@ pub struct Op<T> {
 }
 
 struct Shared<T> {
-    /// While `missing` > 0 the kernel may be using it: nobody else touches it.
+    /// While there is no `result` the kernel may be using it: nobody else touches it.
     keep: UnsafeCell<Option<T>>,
-    results: Cell<[i32; 2]>,
-    missing: Cell<u32>,
+    result: Cell<Option<i32>>,
     waker: Cell<Option<Waker>>,
     /// Whether the result is a new descriptor, to be closed when nobody takes it.
     opens: bool,
@@ -49,8 +48,10 @@ struct Shared<T> {
 
 impl<T> Drop for Shared<T> {
     fn drop(&mut self) {
-        let [result, _] = self.results.get();
-        if self.opens && self.keep.get_mut().is_some() && self.missing.get() == 0 && result >= 0 {
+        if let Some(result @ 0..) = self.result.get()
+            && self.opens
+            && self.keep.get_mut().is_some()
+        {
             // SAFETY: the kernel opened it for this operation, and what was kept was not taken, so neither was the result.
             drop(unsafe { OwnedFd::from_raw_fd(result) });
         }
@@ -58,15 +59,10 @@ impl<T> Drop for Shared<T> {
 }
 
 impl<T: 'static> Owner for Shared<T> {
-    fn complete(self: Rc<Self>, tag: u32, done: Completion) {
-        assert!(done.last, "an operation's entries complete once");
-        let mut results = self.results.get();
-        results[tag as usize] = done.result;
-        self.results.set(results);
-        self.missing.set(self.missing.get() - 1);
-        if self.missing.get() == 0
-            && let Some(waker) = self.waker.take()
-        {
+    fn complete(self: Rc<Self>, _tag: u32, done: Completion) {
+        assert!(done.last, "an operation's entry completes once");
+        self.result.set(Some(done.result));
+        if let Some(waker) = self.waker.take() {
             waker.wake();
         }
     }
@@ -93,48 +89,27 @@ impl Ring {
     }
 
     unsafe fn single<T: 'static>(&self, keep: T, opens: bool, make: impl FnOnce(&mut T) -> Entry) -> Op<T> {
-        let (shared, entry) = share(keep, 1, opens, make);
+        let (keep, result, waker) = (UnsafeCell::new(Some(keep)), Cell::new(None), Cell::new(None));
+        let shared = Rc::new(Shared { keep, result, waker, opens });
+        // SAFETY: nothing else refers to the cell yet.
+        let entry = make(unsafe { (*shared.keep.get()).as_mut() }.expect("put there above"));
         // SAFETY: `shared` owns `keep` in place and touches it only after the last completion; the rest is the caller's.
         let ticket = unsafe { self.push(entry, shared.clone(), 0) };
         Op { shared, ticket }
     }
-
-    /// As [`Ring::op`] for two linked entries: the second runs when the first has succeeded in full.
-    ///
-    /// # Safety
-    /// As for [`Ring::op`], for both.
-    pub unsafe fn op_linked<T: 'static>(&self, keep: T, make: impl FnOnce(&mut T) -> (Entry, Entry)) -> Op<T> {
-        let (shared, (first, second)) = share(keep, 2, false, make);
-        // SAFETY: as in `single`.
-        let (ticket, _) = unsafe { self.push_linked(first, second, shared.clone()) };
-        Op { shared, ticket }
-    }
-}
-
-fn share<T, E>(keep: T, entries: u32, opens: bool, make: impl FnOnce(&mut T) -> E) -> (Rc<Shared<T>>, E) {
-    let shared = Rc::new(Shared {
-        keep: UnsafeCell::new(Some(keep)),
-        results: Cell::new([0; 2]),
-        missing: Cell::new(entries),
-        waker: Cell::new(None),
-        opens,
-    });
-    // SAFETY: nothing else refers to the cell yet.
-    let made = make(unsafe { (*shared.keep.get()).as_mut() }.expect("put there above"));
-    (shared, made)
 }
 
 impl<T> Future for Op<T> {
     type Output = Done<T>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Done<T>> {
-        if self.shared.missing.get() > 0 {
+        let Some(result) = self.shared.result.get() else {
             self.shared.waker.set(Some(cx.waker().clone()));
             return Poll::Pending;
-        }
-        // SAFETY: all entries have completed, so the kernel is done with it, and the ring's owner reference does not touch it.
+        };
+        // SAFETY: the entry has completed, so the kernel is done with it, and the ring's owner reference does not touch it.
         let keep = unsafe { (*self.shared.keep.get()).take() }.expect("an operation is not polled after it was ready");
-        Poll::Ready(Done { results: self.shared.results.get(), keep })
+        Poll::Ready(Done { result, keep })
     }
 }
 
