@@ -1,9 +1,10 @@
 //! Making a client.
 
 use crate::client::Client;
+use crate::desk::Calls;
 use crate::driver;
 use ringkv_session::{Ask, Call, ClientId, Completion, Error, Outcome, ReadLevel, SessionConfig};
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 /// Settings of a client to be. See [`Client::builder`].
@@ -91,31 +92,8 @@ impl Builder {
         }
         let (calls, driver) = driver::start(self.config(seeds)?, self.spin);
         tokio::spawn(driver);
-        let completion = driver::submit(&calls, self.map_call()).await;
-        self.finish(calls, completion.ok())
-    }
-
-    /// The same without async, for [`crate::blocking::Client`]: the driver gets its own thread.
-    pub(crate) fn connect_blocking(self) -> Result<Client, Error> {
-        let mut seeds = Vec::new();
-        for seed in &self.seeds {
-            match seed.to_socket_addrs() {
-                Ok(found) => seeds.extend(found),
-                Err(error) => tracing::warn!(%seed, %error, "a seed does not resolve"),
-            }
-        }
-        let (calls, driver) = driver::start(self.config(seeds)?, self.spin);
-        let started =
-            tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build().and_then(|runtime| {
-                let thread = std::thread::Builder::new().name("ringkv-client".into());
-                thread.spawn(move || runtime.block_on(driver))
-            });
-        if let Err(error) = started {
-            tracing::error!(%error, "the client's thread could not be started");
-            return Err(Error::Closed { outcome: Outcome::NotApplied });
-        }
-        let completion = driver::submit(&calls, self.map_call()).blocking_recv();
-        self.finish(calls, completion.ok())
+        let completion = calls.submit(self.map_call()).await;
+        self.finish(calls, completion)
     }
 
     fn config(&self, seeds: Vec<SocketAddr>) -> Result<SessionConfig, Error> {
@@ -136,7 +114,7 @@ impl Builder {
         Call { timeout_ms: Some(timeout_ms), ..Call::new(Ask::Map) }
     }
 
-    fn finish(&self, calls: driver::Calls, completion: Option<Completion>) -> Result<Client, Error> {
+    fn finish(&self, calls: Calls, completion: Option<Completion>) -> Result<Client, Error> {
         let Some(Completion::Map(map)) = completion else { return Err(Error::Closed { outcome: Outcome::NotApplied }) };
         let map = map?;
         let Some(keyspace) = map.keyspace(&self.keyspace) else { return Err(Error::NoKeyspace(self.keyspace.clone())) };

@@ -1,7 +1,7 @@
 //! The handle that applications hold.
 
 use crate::bytes::IntoBytes;
-use crate::driver::{self, Calls};
+use crate::desk::Calls;
 use crate::options::CallOptions;
 use crate::{Builder, ClusterMap, Error, KeyspaceId, NodeId, Outcome, SessionStats, StoreId, Value, Written};
 use bytes::Bytes;
@@ -42,7 +42,7 @@ impl Client {
 
     /// [`Client::get`] with options.
     pub async fn get_with(&self, key: impl IntoBytes, options: &CallOptions) -> Result<Option<Value>, Error> {
-        got(self.ask(self.ask_get(key), options).await)
+        got(self.ask(Ask::Get { keyspace: self.keyspace, key: key.into_bytes() }, options).await)
     }
 
     /// Sets a key. When it returns `Ok`, a majority of the key's replicas have it on disk.
@@ -57,7 +57,8 @@ impl Client {
         value: impl IntoBytes,
         options: &CallOptions,
     ) -> Result<Written, Error> {
-        written(self.ask(self.ask_put(key, value), options).await)
+        let (keyspace, key, value) = (self.keyspace, key.into_bytes(), value.into_bytes());
+        written(self.ask(Ask::Put { keyspace, key, value }, options).await)
     }
 
     /// Removes a key, whether it is there or not.
@@ -67,7 +68,7 @@ impl Client {
 
     /// [`Client::delete`] with options.
     pub async fn delete_with(&self, key: impl IntoBytes, options: &CallOptions) -> Result<Written, Error> {
-        written(self.ask(self.ask_delete(key), options).await)
+        written(self.ask(Ask::Delete { keyspace: self.keyspace, key: key.into_bytes() }, options).await)
     }
 
     /// The values of many keys: for each, in the order given, its own result. Each is read linearizably; together they are
@@ -127,80 +128,56 @@ impl Client {
         status(self.ask(Ask::Status { store }, &CallOptions::new()).await)
     }
 
-    pub(crate) fn ask_get(&self, key: impl IntoBytes) -> Ask {
-        Ask::Get { keyspace: self.keyspace, key: key.into_bytes() }
-    }
-
-    pub(crate) fn ask_put(&self, key: impl IntoBytes, value: impl IntoBytes) -> Ask {
-        Ask::Put { keyspace: self.keyspace, key: key.into_bytes(), value: value.into_bytes() }
-    }
-
-    pub(crate) fn ask_delete(&self, key: impl IntoBytes) -> Ask {
-        Ask::Delete { keyspace: self.keyspace, key: key.into_bytes() }
-    }
-
-    pub(crate) fn keyspace_id(&self) -> KeyspaceId {
-        self.keyspace
-    }
-
-    pub(crate) fn with_keyspace(&self, keyspace: KeyspaceId) -> Client {
-        Client { calls: self.calls.clone(), keyspace }
-    }
-
     async fn ask(&self, ask: Ask, options: &CallOptions) -> Option<Completion> {
-        driver::submit(&self.calls, options.call(ask)).await.ok()
-    }
-
-    pub(crate) fn ask_blocking(&self, ask: Ask, options: &CallOptions) -> Option<Completion> {
-        driver::submit(&self.calls, options.call(ask)).blocking_recv().ok()
+        self.calls.submit(options.call(ask)).await
     }
 }
 
 // What a completion is for each call. `None`: the driver is gone, with its runtime.
 
-pub(crate) fn got(completion: Option<Completion>) -> Result<Option<Value>, Error> {
+fn got(completion: Option<Completion>) -> Result<Option<Value>, Error> {
     match completion {
         Some(Completion::Got(result)) => result,
         _ => Err(Error::Closed { outcome: Outcome::NotApplied }),
     }
 }
 
-pub(crate) fn written(completion: Option<Completion>) -> Result<Written, Error> {
+fn written(completion: Option<Completion>) -> Result<Written, Error> {
     match completion {
         Some(Completion::Written(result)) => result,
         _ => Err(Error::Closed { outcome: Outcome::Unknown }),
     }
 }
 
-pub(crate) fn got_many(completion: Option<Completion>, count: usize) -> Vec<Result<Option<Value>, Error>> {
+fn got_many(completion: Option<Completion>, count: usize) -> Vec<Result<Option<Value>, Error>> {
     match completion {
         Some(Completion::GotMany(results)) => results,
         _ => vec![Err(Error::Closed { outcome: Outcome::NotApplied }); count],
     }
 }
 
-pub(crate) fn written_many(completion: Option<Completion>, count: usize) -> Vec<Result<Written, Error>> {
+fn written_many(completion: Option<Completion>, count: usize) -> Vec<Result<Written, Error>> {
     match completion {
         Some(Completion::WrittenMany(results)) => results,
         _ => vec![Err(Error::Closed { outcome: Outcome::Unknown }); count],
     }
 }
 
-pub(crate) fn map(completion: Option<Completion>) -> Result<Arc<ClusterMap>, Error> {
+fn map(completion: Option<Completion>) -> Result<Arc<ClusterMap>, Error> {
     match completion {
         Some(Completion::Map(result)) => result,
         _ => Err(Error::Closed { outcome: Outcome::NotApplied }),
     }
 }
 
-pub(crate) fn stats(completion: Option<Completion>) -> Result<SessionStats, Error> {
+fn stats(completion: Option<Completion>) -> Result<SessionStats, Error> {
     match completion {
         Some(Completion::Stats(result)) => result,
         _ => Err(Error::Closed { outcome: Outcome::NotApplied }),
     }
 }
 
-pub(crate) fn status(completion: Option<Completion>) -> Result<String, Error> {
+fn status(completion: Option<Completion>) -> Result<String, Error> {
     match completion {
         Some(Completion::Status(result)) => result,
         _ => Err(Error::Closed { outcome: Outcome::NotApplied }),

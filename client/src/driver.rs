@@ -1,16 +1,16 @@
 //! The one task that owns a session: calls and socket events in, actions out. It only moves bytes.
 
 use crate::clock;
+use crate::desk::{self, Calls, Seat};
 use crate::socket::{Event, Socket};
 use bytes::Bytes;
-use ringkv_session::{Actions, Call, CallId, Completion, ConnKey, Session, SessionConfig};
+use ringkv_session::{Actions, ConnKey, Session, SessionConfig};
 use std::collections::BTreeMap;
-use std::mem;
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-/// Calls and events taken before a turn is made of them.
+/// Events taken before a turn is made of them.
 const BATCH: usize = 4096;
 /// Keys that are sent before more calls are looked at: stores work on these while the rest is routed. A turn of everything that
 /// waits would have this side and theirs work by turns.
@@ -18,80 +18,35 @@ const SLICE_KEYS: usize = 512;
 /// Socket reads that may wait for the driver; beyond it sockets are not read.
 const EVENTS_WAITING: usize = 256;
 
-/// Where calls go.
-#[derive(Clone, Debug)]
-pub(crate) struct Calls(mpsc::UnboundedSender<(Call, oneshot::Sender<Completion>)>);
-
-/// Gives a call to the driver. The receiver fails when the driver is gone.
-pub(crate) fn submit(calls: &Calls, call: Call) -> oneshot::Receiver<Completion> {
-    let (done, completion) = oneshot::channel();
-    // A driver that is gone drops the sender, which the receiver tells. The session bounds what is held.
-    drop(calls.0.send((call, done)));
-    completion
-}
-
 /// A session and the future that drives it, until the last `Calls` is dropped.
 ///
 /// It spins for `spin` before it sleeps, see [`crate::Builder::spin`].
 pub(crate) fn start(config: SessionConfig, spin: Duration) -> (Calls, impl Future<Output = ()> + Send + 'static) {
-    let (calls, incoming) = mpsc::unbounded_channel();
+    let (calls, seat) = desk::open();
     let (events_in, events) = mpsc::channel(EVENTS_WAITING);
     let driver = Driver {
         session: Session::new(config, clock::now(), rand::random()),
-        incoming,
+        seat,
         events,
         events_in,
         sockets: BTreeMap::new(),
-        waiting: Waiting::default(),
         actions: Actions::default(),
         look_ns: 0,
         spin,
     };
-    (Calls(calls), driver.run())
+    (calls, driver.run())
 }
 
 struct Driver {
     session: Session,
-    incoming: mpsc::UnboundedReceiver<(Call, oneshot::Sender<Completion>)>,
+    seat: Seat,
     events: mpsc::Receiver<(ConnKey, Event)>,
     events_in: mpsc::Sender<(ConnKey, Event)>,
     sockets: BTreeMap<ConnKey, Socket>,
-    waiting: Waiting,
     actions: Actions,
     /// When abandoned calls are looked for next, ns.
     look_ns: u64,
     spin: Duration,
-}
-
-/// Who waits for which call. The session names calls by a slot that it uses again and how often it did: the slot is the place
-/// here too.
-#[derive(Default)]
-struct Waiting(Vec<Option<(CallId, oneshot::Sender<Completion>)>>);
-
-impl Waiting {
-    fn insert(&mut self, call: CallId, done: oneshot::Sender<Completion>) {
-        let slot = call.slot();
-        if slot >= self.0.len() {
-            self.0.resize_with(slot + 1, || None);
-        }
-        self.0[slot] = Some((call, done));
-    }
-
-    fn remove(&mut self, call: CallId) -> Option<oneshot::Sender<Completion>> {
-        let place = self.0.get_mut(call.slot())?;
-        match mem::take(place) {
-            Some((waits, done)) if waits == call => Some(done),
-            other => {
-                *place = other;
-                None
-            }
-        }
-    }
-
-    /// Calls whose future was dropped.
-    fn abandoned(&self) -> Vec<CallId> {
-        self.0.iter().flatten().filter(|(_, done)| done.is_closed()).map(|(call, _)| *call).collect()
-    }
 }
 
 impl Driver {
@@ -106,7 +61,7 @@ impl Driver {
             tokio::select! {
                 biased;
                 taken = self.events.recv_many(&mut events, BATCH) => debug_assert!(taken > 0, "the driver holds a sender"),
-                taken = self.incoming.recv_many(&mut calls, BATCH) => if taken == 0 { break },
+                some = self.seat.take(&mut calls) => if !some { break },
                 () = tokio::time::sleep_until(due) => {}
             }
             // Whatever else is there already travels in the same turn; tasks that are ready may add to it.
@@ -114,15 +69,14 @@ impl Driver {
             while let Some(event) = self.events.try_recv().ok().filter(|_| events.len() < BATCH) {
                 events.push(event);
             }
-            while let Some(call) = self.incoming.try_recv().ok().filter(|_| calls.len() < BATCH) {
-                calls.push(call);
-            }
+            self.seat.take_more(&mut calls);
             events.drain(..).for_each(|(key, event)| self.event(key, event));
             let now = clock::now();
             let mut keys = 0;
-            for (call, done) in calls.drain(..) {
+            for (call, taken) in calls.drain(..) {
                 keys += call.ask.keys();
-                self.waiting.insert(self.session.submit(now, call), done);
+                let name = self.session.submit(now, call);
+                self.seat.seat(name, taken);
                 if keys >= SLICE_KEYS {
                     self.turn();
                     keys = 0;
@@ -141,7 +95,7 @@ impl Driver {
             return;
         }
         let since = Instant::now();
-        while self.events.is_empty() && self.incoming.is_empty() && since.elapsed() < self.spin {
+        while self.events.is_empty() && self.seat.is_idle() && since.elapsed() < self.spin {
             tokio::task::yield_now().await;
         }
     }
@@ -180,10 +134,7 @@ impl Driver {
             self.sockets.remove(&key);
         }
         for (call, completion) in actions.done.drain(..) {
-            if let Some(done) = self.waiting.remove(call) {
-                // Nobody may be waiting any more.
-                drop(done.send(completion));
-            }
+            self.seat.complete(call, completion);
         }
         self.actions = actions;
         self.forget_abandoned();
@@ -196,8 +147,7 @@ impl Driver {
             return;
         }
         self.look_ns = now_ns + 1_000_000_000;
-        for call in self.waiting.abandoned() {
-            self.waiting.remove(call);
+        for call in self.seat.abandoned() {
             self.session.cancel(call);
         }
     }

@@ -24,7 +24,7 @@
 //! its retries, but does not take back a write that was sent.
 //!
 //! # Without async
-//! [`blocking::Client`] has the same calls and types, and its own thread.
+//! [`blocking::Client`] has the same calls and types. It has no thread of its own: calls are carried out by the threads that wait.
 //!
 //! # Limits
 //! Keys of 1 to 65,535 bytes, values of at most 16 MiB. What is beyond is refused before anything is sent.
@@ -34,6 +34,7 @@ mod builder;
 mod bytes;
 mod client;
 mod clock;
+mod desk;
 mod driver;
 mod options;
 mod socket;

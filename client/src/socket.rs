@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -22,7 +23,7 @@ const USER_TIMEOUT_MS: u32 = 5_000;
 /// What happened on a connection.
 pub(crate) enum Event {
     /// The other side answered our hello.
-    Opened(Hello, Arc<TcpStream>),
+    Opened(Hello, OwnedWriteHalf),
     /// Bytes came.
     Received(Bytes),
     /// It is gone, or never came to be.
@@ -36,7 +37,7 @@ pub(crate) struct Socket {
 }
 
 struct Writer {
-    stream: Arc<TcpStream>,
+    out: Arc<OwnedWriteHalf>,
     queue: mpsc::UnboundedSender<Bytes>,
     /// Bytes in `queue` or being written by its task.
     backlog: Arc<AtomicUsize>,
@@ -58,9 +59,9 @@ impl Socket {
         let task = tokio::spawn(async move {
             let why = match open(to, &hello).await {
                 Ok((answer, stream)) => {
-                    let stream = Arc::new(stream);
-                    let opened = events.send((key, Event::Opened(answer, stream.clone()))).await;
-                    if opened.is_err() { "the driver is gone" } else { read(key, &stream, &events).await }
+                    let (from, to) = stream.into_split();
+                    let opened = events.send((key, Event::Opened(answer, to))).await;
+                    if opened.is_err() { "the driver is gone" } else { read(key, from, &events).await }
                 }
                 Err(error) => {
                     tracing::debug!(conn = key.0, %to, %error, "cannot connect");
@@ -74,20 +75,21 @@ impl Socket {
     }
 
     /// From now on bytes can be sent.
-    pub fn opened(&mut self, stream: Arc<TcpStream>) {
+    pub fn opened(&mut self, out: OwnedWriteHalf) {
         let (queue, mut waiting) = mpsc::unbounded_channel::<Bytes>();
         let backlog = Arc::new(AtomicUsize::new(0));
-        let (out, left) = (stream.clone(), backlog.clone());
+        let out = Arc::new(out);
+        let (slow, left) = (out.clone(), backlog.clone());
         let task = tokio::spawn(async move {
             while let Some(bytes) = waiting.recv().await {
-                if write_all(&out, &bytes).await.is_err() {
+                if write_all(&slow, &bytes).await.is_err() {
                     // The reader sees the same end and tells the driver.
                     return;
                 }
                 left.fetch_sub(bytes.len(), Ordering::AcqRel);
             }
         });
-        self.writer = Some(Writer { stream, queue, backlog, task });
+        self.writer = Some(Writer { out, queue, backlog, task });
     }
 
     /// Sends in order: at once what the kernel takes, the rest by the writing task. The session's windows bound the rest.
@@ -95,7 +97,7 @@ impl Socket {
         let Some(writer) = &self.writer else { return };
         if writer.backlog.load(Ordering::Acquire) == 0 {
             while !bytes.is_empty() {
-                match writer.stream.try_write(&bytes) {
+                match writer.out.try_write(&bytes) {
                     Ok(written) => drop(bytes.split_to(written)),
                     Err(_) => break,
                 }
@@ -122,29 +124,25 @@ async fn open(to: SocketAddr, hello: &Hello) -> io::Result<(Hello, TcpStream)> {
     Ok((answer, stream))
 }
 
-async fn read(key: ConnKey, stream: &TcpStream, events: &mpsc::Sender<(ConnKey, Event)>) -> &'static str {
+async fn read(key: ConnKey, mut from: OwnedReadHalf, events: &mpsc::Sender<(ConnKey, Event)>) -> &'static str {
     let mut buffer = BytesMut::new();
     loop {
-        if stream.readable().await.is_err() {
-            return "reading failed";
-        }
         if buffer.capacity() - buffer.len() < READ_BYTES_LEAST {
             buffer.reserve(READ_BYTES);
         }
-        match stream.try_read_buf(&mut buffer) {
+        match from.read_buf(&mut buffer).await {
             Ok(0) => return "the store closed it",
             Ok(_) => {
                 if events.send((key, Event::Received(buffer.split().freeze()))).await.is_err() {
                     return "the driver is gone";
                 }
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(_) => return "reading failed",
         }
     }
 }
 
-async fn write_all(stream: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
+async fn write_all(stream: &OwnedWriteHalf, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         stream.writable().await?;
         match stream.try_write(bytes) {
