@@ -1,5 +1,6 @@
 //! What runs beside a phase, so that a slow machine is not mistaken for a slow store: per CPU a pinned thread that sleeps 1 ms
-//! and records how late it woke, and a probe that writes 4 KiB and calls fdatasync.
+//! and records how late it woke, and a probe that writes 4 KiB and calls fdatasync. A meter that was held up for several
+//! milliseconds records all the wake-ups it missed, as a load at a fixed rate would: its percentiles are of time, not of naps.
 
 use std::fs::File;
 use std::io;
@@ -34,7 +35,7 @@ pub struct Beside {
 /// What they measured, microseconds.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct BesideReport {
-    /// Lateness of a thread that slept 1 ms.
+    /// Lateness of a thread that wants to wake every millisecond.
     pub hiccup_us: Percentiles,
     /// Time to write 4 KiB and flush it; absent when there was no probe.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -86,9 +87,14 @@ fn meter(cpu: usize, stop: &AtomicBool) -> Latencies {
     while !stop.load(Ordering::Relaxed) {
         let before = Instant::now();
         thread::sleep(NAP);
-        late.record(before.elapsed().saturating_sub(NAP));
+        missed(before.elapsed().saturating_sub(NAP)).for_each(|one| late.record(one));
     }
     late
+}
+
+/// How late a wake-up was, and those that were due meanwhile.
+fn missed(late: Duration) -> impl Iterator<Item = Duration> {
+    std::iter::successors(Some(late), |late| late.checked_sub(NAP).filter(|left| !left.is_zero()))
 }
 
 fn probe(dir: &Path, stop: &AtomicBool) -> io::Result<Latencies> {
@@ -122,6 +128,14 @@ mod tests {
         assert!(told.hiccup_us.max > 0.0, "{told:?}");
         assert!(told.fdatasync_us.is_some_and(|flush| flush.max > 0.0), "{told:?}");
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_long_hiccup_counts_for_all_the_time_it_took() {
+        let late: Vec<_> = missed(Duration::from_micros(3_200)).map(|late| late.as_micros()).collect();
+        assert_eq!(late, [3_200, 2_200, 1_200, 200]);
+        assert_eq!(missed(Duration::from_micros(60)).count(), 1);
+        assert_eq!(missed(Duration::ZERO).count(), 1);
     }
 
     #[test]

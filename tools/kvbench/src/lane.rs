@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
-use ringkv::Stages;
+use ringkv::SessionStats;
 use tokio::sync::mpsc;
 use tokio::task::{JoinSet, spawn_local};
 use tokio::time::sleep_until;
@@ -98,17 +98,17 @@ impl<T: Target> Lane<T> {
     }
 
     /// Of each client that knows.
-    async fn stages(&self) -> Vec<Stages> {
+    async fn stats(&self) -> Vec<SessionStats> {
         let mut all = Vec::new();
         for target in &self.targets {
-            all.extend(target.stages().await);
+            all.extend(target.stats().await);
         }
         all
     }
 
     async fn carry_out(&self, order: Order) {
         let (told, started) = (order.told.clone(), order.started);
-        let before = self.stages().await;
+        let before = self.stats().await;
         let shift = Rc::new(Shift::new(order, (self.number, self.lanes), self.answered.clone()));
         let mut callers = JoinSet::new();
         let own = (0..shift.workload.tasks).skip(self.number).step_by(self.lanes);
@@ -143,8 +143,9 @@ impl<T: Target> Lane<T> {
             pacer.abort();
         }
         let open = shift.end();
-        for (before, after) in before.into_iter().zip(self.stages().await) {
-            shift.tally.borrow_mut().spent(after.since(before));
+        for (before, after) in before.into_iter().zip(self.stats().await) {
+            let again = after.retries - before.retries;
+            shift.tally.borrow_mut().spent(after.stages.since(before.stages), again);
         }
         drop(told.send(Told::Done { rest: shift.tally.take(), open, notes: shift.notes.take() }));
     }

@@ -88,15 +88,19 @@ pub struct Breakdown {
     pub way: f64,
     /// In the store, from the turn that took it in to its answer.
     pub store: f64,
+    /// Keys that were sent once more.
+    #[serde(default)]
+    pub again: u64,
 }
 
 impl Breakdown {
-    fn of(stages: Stages) -> Option<Breakdown> {
+    fn of(stages: Stages, again: u64) -> Option<Breakdown> {
         let mean = |sum_ns: u64| sum_ns as f64 / stages.keys as f64 / 1_000.0;
         (stages.keys > 0).then(|| Breakdown {
             queued: mean(stages.queued_ns),
             way: mean(stages.away_ns - stages.store_ns),
             store: mean(stages.store_ns),
+            again,
         })
     }
 
@@ -106,7 +110,8 @@ impl Breakdown {
         let part = |name: &str, us: f64| format!("{name} {} ({:.0}%)", micros(us), 100.0 * us / all);
         let parts =
             [part("queued in the client", self.queued), part("on the way", self.way), part("in the store", self.store)];
-        format!("{phase}, mean of a key: {}: {}", micros(all), parts.join(", "))
+        let again = if self.again > 0 { format!("; sent again: {} keys", self.again) } else { String::new() };
+        format!("{phase}, mean of a key: {}: {}{again}", micros(all), parts.join(", "))
     }
 }
 
@@ -188,7 +193,7 @@ impl PhaseReport {
     pub(crate) fn new(kind: Kind, distribution: Distribution, stretch: Stretch) -> PhaseReport {
         let seconds = stretch.took.as_secs_f64();
         let rate = |count: u64| if seconds > 0.0 { count as f64 / seconds } else { 0.0 };
-        let Tally { latencies, calls, keys, errors, stages } = stretch.tally;
+        let Tally { latencies, calls, keys, errors, stages, again } = stretch.tally;
         let in_order = kind.takes_each_once();
         PhaseReport {
             phase: kind.name().to_owned(),
@@ -199,7 +204,7 @@ impl PhaseReport {
             ops_per_s: rate(calls),
             keys_per_s: rate(keys),
             latency_us: latencies.percentiles(),
-            breakdown_us: Breakdown::of(stages),
+            breakdown_us: Breakdown::of(stages, again),
             latencies,
             per_second: stretch.seconds,
             errors,
@@ -328,10 +333,11 @@ mod tests {
     #[test]
     fn where_the_time_went_adds_up() {
         let stages = Stages { keys: 4, queued_ns: 40_000, away_ns: 360_000, store_ns: 160_000 };
-        let breakdown = Breakdown::of(stages).unwrap();
-        assert_eq!(breakdown, Breakdown { queued: 10.0, way: 50.0, store: 40.0 });
+        let breakdown = Breakdown::of(stages, 3).unwrap();
+        assert_eq!(breakdown, Breakdown { queued: 10.0, way: 50.0, store: 40.0, again: 3 });
         let line = breakdown.line("get");
         assert!(line.contains("100 us") && line.contains("on the way 50 us (50%)"), "{line}");
-        assert_eq!(Breakdown::of(Stages::default()), None);
+        assert!(line.ends_with("sent again: 3 keys"), "{line}");
+        assert_eq!(Breakdown::of(Stages::default(), 0), None);
     }
 }

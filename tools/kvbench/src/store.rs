@@ -2,7 +2,7 @@
 
 use std::future::Future;
 
-use ::ringkv::Stages;
+use ::ringkv::SessionStats;
 use bytes::Bytes;
 
 #[cfg(feature = "etcd")]
@@ -46,8 +46,8 @@ pub trait Target: Clone + 'static {
     fn delete(&self, key: Bytes) -> impl Future<Output = Result<u64, Failure>>;
     /// The values of many keys, in their order.
     fn get_many(&self, keys: Vec<Bytes>) -> impl Future<Output = impl Iterator<Item = Result<Option<Found>, Failure>>>;
-    /// Where the time of its keys went so far, when it knows.
-    fn stages(&self) -> impl Future<Output = Option<Stages>> {
+    /// What it counted so far, and where the time of its keys went, when it knows.
+    fn stats(&self) -> impl Future<Output = Option<SessionStats>> {
         std::future::ready(None)
     }
     /// Sets many keys; gives their versions, in their order.

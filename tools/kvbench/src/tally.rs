@@ -19,16 +19,19 @@ pub struct Tally {
     pub errors: Errors,
     /// Where the time went, as far as clients can tell.
     pub stages: Stages,
+    /// Keys that clients sent once more.
+    pub again: u64,
 }
 
 impl Tally {
     /// Adds what a client tells of a stretch.
-    pub fn spent(&mut self, stages: Stages) {
+    pub fn spent(&mut self, stages: Stages, again: u64) {
         let Stages { keys, queued_ns, away_ns, store_ns } = stages;
         self.stages.keys += keys;
         self.stages.queued_ns += queued_ns;
         self.stages.away_ns += away_ns;
         self.stages.store_ns += store_ns;
+        self.again += again;
     }
 
     /// Adds all of `other`.
@@ -37,7 +40,7 @@ impl Tally {
         self.calls += other.calls;
         self.keys += other.keys;
         self.errors.add(&other.errors);
-        self.spent(other.stages);
+        self.spent(other.stages, other.again);
     }
 }
 

@@ -1,7 +1,7 @@
 //! ringkv, through its public client.
 
 use bytes::Bytes;
-use ringkv::{Client, Error, Outcome, Stages, Value, Written};
+use ringkv::{Client, Error, Outcome, SessionStats, Value, Written};
 
 use super::{Failure, Found, Source, Target};
 
@@ -26,8 +26,8 @@ fn version(answer: Result<Written, Error>) -> Result<u64, Failure> {
 }
 
 impl Target for Client {
-    async fn stages(&self) -> Option<Stages> {
-        Client::stats(self).await.ok().map(|stats| stats.stages)
+    async fn stats(&self) -> Option<SessionStats> {
+        Client::stats(self).await.ok()
     }
 
     async fn get(&self, key: Bytes) -> Result<Option<Found>, Failure> {
