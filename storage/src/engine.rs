@@ -25,7 +25,7 @@ pub struct EngineOptions {
     pub block_bytes: usize,
     /// A tree with more tables than this wants a merge.
     pub tables_max: usize,
-    /// For the cache's hasher and the ids of tables: random bits that no other store and no other opening has used, else two
+    /// For the hashers of cache and memtables and the ids of tables: random bits that no other store and no other opening has used, else two
     /// tables may get the same id. (A simulation derives it from its own seed, the node and the boot.)
     pub seed: u64,
 }
@@ -145,7 +145,7 @@ impl<D: Disk> Engine<D> {
     /// The tree of a shard: a cheap handle; empty when the manifest has none.
     pub fn tree(&self, shard: ShardId) -> Tree<D> {
         let mut trees = self.0.trees.borrow_mut();
-        let state = trees.entry(shard).or_insert_with(|| TreeState::empty(shard));
+        let state = trees.entry(shard).or_insert_with(|| TreeState::empty(shard, self.0.options.seed));
         Tree::new(self.0.clone(), state.clone())
     }
 

@@ -12,7 +12,7 @@ use crate::gate::Pace;
 use crate::sst::TreeKey;
 use arena::{Arena, Kind, record_bytes};
 use bytes::Bytes;
-use index::{Index, tag};
+use index::Index;
 use ringkv_wire::ring::hash::key_hash;
 
 /// What an entry costs besides its record: its share of the index, which is between a quarter and a half full.
@@ -50,15 +50,15 @@ pub struct Memtable {
 }
 
 impl Memtable {
-    /// Empty, of the tree with this number: see [`Arena::new`].
-    pub fn new(tree: u32) -> Memtable {
-        Memtable { arena: Arena::new(tree), ..Memtable::default() }
+    /// Empty, of the tree with this number: see [`Arena::new`]. `seed` is the store's secret, for the index.
+    pub fn new(tree: u32, seed: u64) -> Memtable {
+        Memtable { arena: Arena::new(tree), index: Index::new(seed), ..Memtable::default() }
     }
 
     /// Writes a value or a tombstone. Answers by how many bytes the memtable grew.
     pub fn write(&mut self, version: u64, key: TreeKey<'_>, value: Option<Bytes>) -> isize {
         let before = self.bytes;
-        let tag = tag(key_hash(key.0, key.1));
+        let tag = self.index.tag(key_hash(key.0, key.1));
         let found = self.index.find(tag, |place| self.arena.at(place).key() == key);
         if let Some((_, place)) = found {
             self.drop_large(place);
@@ -116,18 +116,18 @@ impl Memtable {
 
     /// The newest write of a key, if it is here.
     pub fn get(&self, key: TreeKey<'_>, hash: u64) -> Option<Slot<'_>> {
-        let (_, place) = self.index.find(tag(hash), |place| self.arena.at(place).key() == key)?;
+        let (_, place) = self.index.find(self.index.tag(hash), |place| self.arena.at(place).key() == key)?;
         Some(self.slot(place))
     }
 
     /// Begins a search: the index will be at hand when [`Memtable::hint`] asks it. `hash` is the key's, as below.
     pub fn prepare(&self, hash: u64) {
-        self.index.prefetch(tag(hash));
+        self.index.prefetch(self.index.tag(hash));
     }
 
     /// Goes on: the record will be at hand when [`Memtable::get_hinted`] reads it.
     pub fn hint(&self, hash: u64) -> Hint {
-        let tag = tag(hash);
+        let tag = self.index.tag(hash);
         let place = self.index.find(tag, |_| true).map_or(0, |(_, place)| place);
         if place != 0 {
             self.arena.prefetch(place);

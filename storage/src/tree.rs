@@ -100,6 +100,8 @@ struct Frozen {
 
 pub(crate) struct TreeState<D: Disk> {
     shard: ShardId,
+    /// The store's, for memtables.
+    seed: u64,
     active: RefCell<Memtable>,
     /// Newest first.
     frozen: RefCell<Vec<Frozen>>,
@@ -112,8 +114,8 @@ pub(crate) struct TreeState<D: Disk> {
 }
 
 impl<D: Disk> TreeState<D> {
-    pub(crate) fn empty(shard: ShardId) -> Rc<TreeState<D>> {
-        TreeState::with(shard, Version::empty())
+    pub(crate) fn empty(shard: ShardId, seed: u64) -> Rc<TreeState<D>> {
+        TreeState::with(shard, seed, Version::empty())
     }
 
     pub(crate) async fn open(
@@ -121,13 +123,14 @@ impl<D: Disk> TreeState<D> {
         shard: ShardId,
         record: TreeRecord,
     ) -> Result<Rc<TreeState<D>>, StorageError> {
-        Ok(TreeState::with(shard, Version::open(&engine, record).await?))
+        Ok(TreeState::with(shard, engine.options.seed, Version::open(&engine, record).await?))
     }
 
-    fn with(shard: ShardId, version: Version<D>) -> Rc<TreeState<D>> {
+    fn with(shard: ShardId, seed: u64, version: Version<D>) -> Rc<TreeState<D>> {
         Rc::new(TreeState {
             shard,
-            active: Memtable::new(shard.0).into(),
+            seed,
+            active: Memtable::new(shard.0, seed).into(),
             frozen: RefCell::default(),
             next_frozen: Cell::new(1),
             version: RefCell::new(Rc::new(version)),
@@ -146,7 +149,7 @@ impl<D: Disk> TreeState<D> {
         if !active.is_empty() {
             let number = self.next_frozen.get();
             self.next_frozen.set(number + 1);
-            let memtable = Rc::new(std::mem::replace(&mut *active, Memtable::new(self.shard.0)));
+            let memtable = Rc::new(std::mem::replace(&mut *active, Memtable::new(self.shard.0, self.seed)));
             self.frozen.borrow_mut().insert(0, Frozen { number, memtable });
         }
         self.next_frozen.get() - 1

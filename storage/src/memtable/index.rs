@@ -9,24 +9,40 @@ use super::pages::{Pages, prefetch};
 const FIRST_BITS: u32 = 5;
 
 /// Tags and places. At most half of the slots are taken.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Index {
+    /// Turns hashes into tags: a secret, and odd.
+    factor: u64,
     slots: Pages,
     /// log2 of the slots; 0: there are none.
     bits: u32,
     taken: usize,
 }
 
-/// The part of a key's hash that the index uses. The upper half is the key's place on the ring, which a shard's keys share.
-pub(super) fn tag(hash: u64) -> u32 {
-    hash as u32
-}
-
 fn slot(tag: u32, place: u32) -> u64 {
     u64::from(tag) << 32 | u64::from(place)
 }
 
+impl Default for Index {
+    fn default() -> Index {
+        Index::new(0)
+    }
+}
+
 impl Index {
+    /// Empty. Without `seed` nobody can tell which keys share a tag: the ring's hash has no secret, and who chose keys that do
+    /// would make every search walk over all of them.
+    pub fn new(seed: u64) -> Index {
+        Index { factor: (seed ^ 0x9e37_79b9_7f4a_7c15) | 1, slots: Pages::default(), bits: 0, taken: 0 }
+    }
+
+    /// A key's tag, from its hash (multiply and shift: Dietzfelbinger and others, "A Reliable Randomized Algorithm for the
+    /// Closest-Pair Problem", 1997).
+    #[inline]
+    pub fn tag(&self, hash: u64) -> u32 {
+        (hash.wrapping_mul(self.factor) >> 32) as u32
+    }
+
     fn home(&self, tag: u32) -> usize {
         (tag >> (32 - self.bits)) as usize
     }
@@ -99,6 +115,18 @@ fn put(words: &mut [u64], home: usize, word: u64) {
 mod tests {
     use super::*;
     use std::collections::BTreeMap;
+
+    #[test]
+    fn keys_that_share_a_tag_under_one_seed_do_not_under_another() {
+        let (one, other) = (Index::new(1), Index::new(0xfeed_5eed_0dd5_eed1));
+        let shared: Vec<u64> =
+            (0..1 << 20).map(|n: u64| (n << 32) + 7 * n).filter(|&hash| one.tag(hash) >> 20 == 0).collect();
+        assert!(shared.len() > 100, "{} share a home in a table of 4,096", shared.len());
+        let mut homes: Vec<u32> = shared.iter().map(|&hash| other.tag(hash) >> 20).collect();
+        homes.sort_unstable();
+        homes.dedup();
+        assert!(homes.len() * 4 > shared.len(), "{} homes for {} keys", homes.len(), shared.len());
+    }
 
     #[test]
     fn finds_what_was_put_also_when_tags_are_shared_and_wrap_around() {
