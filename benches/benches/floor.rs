@@ -1,12 +1,13 @@
 //! What nobody can be faster than on this machine, for ARCHITECTURE.md's table of nanoseconds:
 //! `cargo bench -p ringkv-benches --bench floor`. The store's own figures stand beside these in the other benches.
 
-use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use std::fs::File;
 use std::hint::black_box;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 
 /// Key and value of a record.
 const RECORD_BYTES: usize = 116;
@@ -78,21 +79,16 @@ fn echo(c: &mut Criterion) {
 
 /// 4 KiB into a file that is long enough, and durable: the least a commit can be, on the disk of the build folder.
 fn flush(c: &mut Criterion) {
-    let folder = std::env::var_os("CARGO_TARGET_TMPDIR").map_or_else(std::env::temp_dir, Into::into);
-    let path = folder.join(format!("floor-{}", std::process::id()));
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("floor-{}", std::process::id()));
     let file = File::create(&path).expect("the folder can be written to");
     std::fs::remove_file(&path).expect("it was made above");
     file.write_all_at(&vec![0; 1 << 20], 0).expect("there is space");
     file.sync_all().expect("the disk flushes");
     c.benchmark_group("floor").sample_size(50).bench_function("4 KiB written and flushed", |b| {
-        b.iter_batched_ref(
-            || [1u8; 4096],
-            |block| {
-                file.write_all_at(block, 0).expect("there is space");
-                file.sync_data().expect("the disk flushes");
-            },
-            BatchSize::SmallInput,
-        );
+        b.iter(|| {
+            file.write_all_at(&[1; 4096], 0).expect("there is space");
+            file.sync_data().expect("the disk flushes");
+        });
     });
 }
 

@@ -237,7 +237,8 @@ impl Drop for Seat {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ringkv_session::Ask;
+    use crate::clock;
+    use ringkv_session::{Ask, ClientId, Session, SessionConfig};
     use std::pin::pin;
 
     fn poll(answer: Pin<&mut Answer<'_>>) -> Poll<Option<Completion>> {
@@ -271,11 +272,17 @@ mod tests {
 
     #[test]
     fn who_waits_is_told_when_the_driver_goes() {
-        let (calls, seat) = open();
-        let mut waits = pin!(calls.submit(Call::new(Ask::Map)));
-        assert!(poll(waits.as_mut()).is_pending());
+        let (calls, mut seat) = open();
+        let mut session = Session::new(SessionConfig::new(Vec::new(), ClientId([1; 16])), clock::now(), 0);
+        let mut seated = pin!(calls.submit(Call::new(Ask::Map)));
+        for (call, slot) in taken(&seat) {
+            seat.seat(session.submit(clock::now(), call), slot);
+        }
+        let mut queued = pin!(calls.submit(Call::new(Ask::Map)));
+        assert!(poll(seated.as_mut()).is_pending() && poll(queued.as_mut()).is_pending());
         drop(seat);
-        assert!(matches!(poll(waits.as_mut()), Poll::Ready(None)));
+        assert!(matches!(poll(seated.as_mut()), Poll::Ready(None)));
+        assert!(matches!(poll(queued.as_mut()), Poll::Ready(None)));
         assert!(
             matches!(poll(pin!(calls.submit(Call::new(Ask::Map))).as_mut()), Poll::Ready(None)),
             "nobody will take it"

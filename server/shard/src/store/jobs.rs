@@ -97,12 +97,12 @@ impl<H: Host> Store<H> {
     fn flush_for_log(&mut self, now: Now) {
         let keep = self.config.budgets.log_keep_bytes;
         let pressing = self.log.pins_beyond(keep);
-        let none = pressing.is_empty();
+        let pressed = !pressing.is_empty();
         for (shard, index) in pressing {
             self.flush_up_to(now, shard, index);
         }
         let idle = now.boot_ns >= self.next_early_flush_ns && self.replicas.iter().all(|replica| !replica.flushing);
-        if !none || !idle {
+        if pressed || !idle {
             return;
         }
         self.next_early_flush_ns = now.boot_ns + EARLY_FLUSH_NS;
