@@ -1,5 +1,6 @@
 //! The block cache of a store: verified blocks, by table and offset, within a budget of bytes.
 
+use crate::mix::mix;
 use crate::sst::block::Block;
 use quick_cache::unsync::{Cache, DefaultLifecycle};
 use quick_cache::{OptionsBuilder, Weighter};
@@ -33,7 +34,7 @@ impl BuildHasher for Seeded {
     }
 }
 
-/// Steele, Lea, Flood: the finaliser of SplitMix64, over each word.
+/// [`mix`] over each word.
 struct Mixer(u64);
 
 impl Hasher for Mixer {
@@ -43,10 +44,7 @@ impl Hasher for Mixer {
         }
     }
     fn write_u64(&mut self, word: u64) {
-        let mut z = (self.0 ^ word).wrapping_add(0x9e37_79b9_7f4a_7c15);
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        self.0 = z ^ (z >> 31);
+        self.0 = mix(self.0 ^ word);
     }
     fn finish(&self) -> u64 {
         self.0

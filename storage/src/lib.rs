@@ -12,6 +12,7 @@ pub mod gate;
 mod iter;
 pub mod manifest;
 mod memtable;
+mod mix;
 pub mod sst;
 pub mod tree;
 pub mod wal;
