@@ -6,6 +6,7 @@ use crate::error::{DiskError, StorageError};
 use crate::manifest::{Manifest, join};
 use crate::sst::TableId;
 use crate::sst::builder::TableBuilder;
+use crate::sst::compress::Compression;
 use crate::sst::reader::{Table, TableRef, Trash, table_name, table_number};
 use crate::sst::writer::TableWriter;
 use crate::tree::{Tree, TreeState};
@@ -23,8 +24,12 @@ pub struct EngineOptions {
     pub cache_bytes: usize,
     /// Target size of a block, 512 to 32,768.
     pub block_bytes: usize,
-    /// A tree with more tables than this wants a merge.
-    pub tables_max: usize,
+    /// Keys that as many flushes wrote to want a merge: what a read may have to look at.
+    pub runs_max: usize,
+    /// Smallest table that merges aim at, bytes.
+    pub table_bytes: u64,
+    /// How the blocks of merged tables are made smaller. Flushed ones stay as they are: they are soon read again.
+    pub compression: Compression,
     /// For the hashers of cache and memtables and the ids of tables: random bits that no other store and no other opening has used, else two
     /// tables may get the same id. (A simulation derives it from its own seed, the node and the boot.)
     pub seed: u64,
@@ -32,7 +37,14 @@ pub struct EngineOptions {
 
 impl Default for EngineOptions {
     fn default() -> EngineOptions {
-        EngineOptions { cache_bytes: 64 << 20, block_bytes: 4096, tables_max: 8, seed: 0 }
+        EngineOptions {
+            cache_bytes: 64 << 20,
+            block_bytes: 4096,
+            runs_max: 8,
+            table_bytes: 8 << 20,
+            compression: Compression::Lz4,
+            seed: 0,
+        }
     }
 }
 
@@ -111,7 +123,7 @@ impl<D: Disk> Engine<D> {
         let manifest = Manifest::open(disk.clone(), dir, has_tables, move |n| draw(&mut ids(ids_seed, n, 1))).await?;
         let records = manifest.trees();
         let named: BTreeSet<u64> =
-            records.values().flat_map(|record| &record.tables).map(|table| table.number).collect();
+            records.values().flat_map(|record| &record.tables).map(|table| table.place.number).collect();
         let highest =
             files.iter().filter_map(|name| table_number(name)).chain(named.iter().copied()).max().unwrap_or(0);
         let cache = BlockCache::new(options.cache_bytes, options.block_bytes, options.seed);
@@ -178,7 +190,7 @@ impl<D: Disk> Engine<D> {
         };
         for tree in state.trees.borrow().values() {
             stats.trees_damaged += usize::from(tree.version().damage().is_some());
-            for table in &tree.version().tables {
+            for table in tree.version().tables() {
                 stats.tables += 1;
                 stats.table_bytes += table.place().bytes;
                 stats.mapped_bytes += table.mapped_bytes() as u64;
@@ -202,11 +214,11 @@ impl<D: Disk> EngineState<D> {
         (number, self.table_path(number))
     }
 
-    /// Begins a new table for about `keys` keys.
-    pub(crate) async fn new_table(&self, keys: u64) -> Result<TableWriter<D>, StorageError> {
+    /// Begins a new table.
+    pub(crate) async fn new_table(&self, compression: Compression) -> Result<TableWriter<D>, StorageError> {
         let (number, path) = self.new_file();
         let id = TableId(draw(&mut self.ids.borrow_mut()));
-        let builder = TableBuilder::new(id, self.options.block_bytes, keys);
+        let builder = TableBuilder::new(id, self.options.block_bytes, compression);
         TableWriter::create(self.disk.clone(), path, number, id, builder, self.trash.clone()).await
     }
 

@@ -4,73 +4,223 @@ use crate::disk::Disk;
 use crate::error::StorageError;
 use crate::gate::Pace;
 use crate::memtable::{Memtable, Walk};
-use crate::sst::reader::Table;
-use crate::sst::scan::TableScan;
-use crate::sst::{Record, Value};
+use crate::sst::block::{key_of, lay_key};
+use crate::sst::{TreeKey, Value};
+use crate::tree::run::{Run, RunScan};
 use bytes::Bytes;
 use ringkv_wire::ids::KeyspaceId;
+use std::cmp::Ordering;
+use std::ops::Bound;
 use std::rc::Rc;
+
+/// The direction of a walk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Way {
+    /// Ascending keys.
+    #[default]
+    Up,
+    /// Descending keys.
+    Down,
+}
+
+/// Keys from `start` up to, without it, `end`: keys as they are laid, with their keyspace in front.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Span {
+    pub(crate) start: Vec<u8>,
+    pub(crate) end: Option<Vec<u8>>,
+}
+
+impl Span {
+    /// All keys of all keyspaces.
+    pub fn all() -> Span {
+        Span::default()
+    }
+
+    /// Keys of a keyspace between two bounds.
+    pub fn of(keyspace: KeyspaceId, from: Bound<&[u8]>, to: Bound<&[u8]>) -> Span {
+        let laid = |key: &[u8], behind: bool| {
+            let mut laid = Vec::new();
+            lay_key((keyspace, key), &mut laid);
+            // The next possible key.
+            laid.extend(behind.then_some(0));
+            laid
+        };
+        let start = match from {
+            Bound::Included(key) => laid(key, false),
+            Bound::Excluded(key) => laid(key, true),
+            Bound::Unbounded => laid(&[], false),
+        };
+        let end = match to {
+            Bound::Included(key) => Some(laid(key, true)),
+            Bound::Excluded(key) => Some(laid(key, false)),
+            Bound::Unbounded => successor(laid(&[], false)),
+        };
+        Span { start, end }
+    }
+
+    /// Keys of a keyspace that begin so.
+    pub fn prefix(keyspace: KeyspaceId, prefix: &[u8]) -> Span {
+        let mut start = Vec::new();
+        lay_key((keyspace, prefix), &mut start);
+        Span { end: successor(start.clone()), start }
+    }
+
+    /// Whether a key lies in it.
+    pub fn holds(&self, key: TreeKey<'_>) -> bool {
+        !self.starts_behind(key) && self.is_below_end(key)
+    }
+
+    /// Whether it starts behind a key.
+    pub(crate) fn starts_behind(&self, key: TreeKey<'_>) -> bool {
+        compare(key, &self.start) == Ordering::Less
+    }
+
+    pub(crate) fn is_below_end(&self, key: TreeKey<'_>) -> bool {
+        self.end.as_ref().is_none_or(|end| compare(key, end) == Ordering::Less)
+    }
+
+    /// Whether a walk that began inside is still inside with this key.
+    #[inline]
+    fn goes_on(&self, key: TreeKey<'_>, way: Way) -> bool {
+        match way {
+            Way::Up => self.is_below_end(key),
+            Way::Down => !self.starts_behind(key),
+        }
+    }
+
+    /// Whether it has keys in common with those from `least` to `greatest`, both included.
+    pub fn meets(&self, least: TreeKey<'_>, greatest: TreeKey<'_>) -> bool {
+        !self.starts_behind(greatest) && self.is_below_end(least)
+    }
+}
+
+/// The order of a key and an edge of a span, which is laid, or empty: before all keys.
+fn compare(key: TreeKey<'_>, edge: &[u8]) -> Ordering {
+    key_of(edge).map_or(Ordering::Greater, |edge| key.cmp(&edge))
+}
+
+/// The first string behind all that begin with this one; none when there is no such.
+fn successor(mut laid: Vec<u8>) -> Option<Vec<u8>> {
+    while let Some(last) = laid.pop() {
+        if last < u8::MAX {
+            laid.push(last + 1);
+            // An edge is never shorter than a keyspace.
+            laid.resize(laid.len().max(size_of::<KeyspaceId>()), 0);
+            return Some(laid);
+        }
+    }
+    None
+}
+
+/// The record that a walk stands at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Head<'h> {
+    /// Its place in the tree.
+    pub key: TreeKey<'h>,
+    /// Log index of the write.
+    pub version: u64,
+    /// The value, unless deleted.
+    pub value: Option<&'h [u8]>,
+}
 
 /// Where records come from, in order, each key once.
 enum Source<D: Disk> {
     Memory(Walk),
-    Table(TableScan<D>),
+    Run(RunScan<D>),
+}
+
+impl<D: Disk> Source<D> {
+    #[inline]
+    fn head(&self) -> Option<Head<'_>> {
+        match self {
+            Source::Memory(walk) => walk.head(),
+            Source::Run(scan) => scan.head(),
+        }
+    }
+
+    async fn next(&mut self) -> Result<bool, StorageError> {
+        match self {
+            Source::Memory(walk) => Ok(walk.next().await),
+            Source::Run(scan) => scan.next().await,
+        }
+    }
 }
 
 /// Merges sources: each key once, from the newest source that has it, tombstones too.
 pub struct MergeIter<D: Disk> {
-    /// Newest first, each with its next record.
-    sources: Vec<(Source<D>, Option<Record>)>,
+    /// Newest first.
+    sources: Vec<Source<D>>,
+    way: Way,
+    span: Span,
+    at: Option<usize>,
     started: bool,
 }
 
 impl<D: Disk> MergeIter<D> {
-    /// Over memtables, then tables, each list newest first. Nothing in a memtable is older than anything in a table.
-    pub fn new(memtables: &[Rc<Memtable>], tables: &[Rc<Table<D>>]) -> MergeIter<D> {
-        let memory = memtables.iter().map(|memtable| Source::Memory(Walk::new(memtable.clone())));
-        let disk = tables.iter().map(|table| Source::Table(TableScan::new(table.clone())));
-        MergeIter { sources: memory.chain(disk).map(|source| (source, None)).collect(), started: false }
+    /// Over memtables, then runs of tables, each list newest first. Nothing in a memtable is older than anything in a run.
+    pub fn new(memtables: &[Rc<Memtable>], runs: &[Rc<Run<D>>], span: Span, way: Way) -> MergeIter<D> {
+        let memory = memtables.iter().map(|memtable| Source::Memory(Walk::new(memtable.clone(), span.clone(), way)));
+        let disk = runs.iter().map(|run| Source::Run(RunScan::new(run.clone(), span.clone(), way)));
+        MergeIter { sources: memory.chain(disk).collect(), way, span, at: None, started: false }
     }
 
-    /// The next record; none at the end. After an error the iterator is of no use.
-    pub async fn next(&mut self) -> Result<Option<Record>, StorageError> {
+    /// Goes to the next key; false at the end. After an error the iterator is of no use.
+    pub async fn next(&mut self) -> Result<bool, StorageError> {
         if !std::mem::replace(&mut self.started, true) {
-            for at in 0..self.sources.len() {
-                self.advance(at).await?;
+            for source in &mut self.sources {
+                source.next().await?;
             }
-        }
-        let Some(first) = self.least() else { return Ok(None) };
-        let Some(record) = self.sources[first].1.take() else { return Ok(None) };
-        self.advance(first).await?;
-        for at in first + 1..self.sources.len() {
-            if self.sources[at].1.as_ref().is_some_and(|head| head.tree_key() == record.tree_key()) {
-                self.advance(at).await?;
+        } else if let Some(at) = self.at {
+            let (newer, older) = self.sources.split_at_mut(at + 1);
+            let Some(current) = newer.last_mut() else { return Ok(false) };
+            for source in older {
+                let same = matches!((source.head(), current.head()), (Some(a), Some(b)) if a.key == b.key);
+                if same {
+                    source.next().await?;
+                }
             }
+            current.next().await?;
         }
-        Ok(Some(record))
+        self.at = self.first();
+        Ok(self.at.is_some())
     }
 
-    /// The newest source of those whose next key is the least.
-    fn least(&self) -> Option<usize> {
-        let heads = self.sources.iter().enumerate().filter_map(|(at, (_, head))| Some((head.as_ref()?.tree_key(), at)));
-        heads.min().map(|(_, at)| at)
+    /// The record it stands at.
+    #[inline]
+    pub fn head(&self) -> Option<Head<'_>> {
+        self.sources[self.at?].head()
     }
 
-    /// Moves a source to its next record.
-    async fn advance(&mut self, at: usize) -> Result<(), StorageError> {
-        let (source, head) = &mut self.sources[at];
-        *head = match source {
-            Source::Memory(walk) => walk.next().await,
-            Source::Table(scan) => scan.next().await?,
-        };
-        Ok(())
+    /// The value it stands at, to be kept.
+    fn value(&self) -> Option<Bytes> {
+        match &self.sources[self.at?] {
+            Source::Memory(walk) => walk.head()?.value.map(Bytes::copy_from_slice),
+            Source::Run(scan) => scan.value(),
+        }
+    }
+
+    /// The newest source of those whose next key comes first.
+    fn first(&self) -> Option<usize> {
+        let mut first: Option<(usize, TreeKey<'_>)> = None;
+        for (at, source) in self.sources.iter().enumerate() {
+            let Some(head) = source.head() else { continue };
+            let before = |other: TreeKey<'_>| match self.way {
+                Way::Up => head.key < other,
+                Way::Down => head.key > other,
+            };
+            if first.is_none_or(|(_, key)| before(key)) {
+                first = Some((at, head.key));
+            }
+        }
+        let (at, key) = first?;
+        self.span.goes_on(key, self.way).then_some(at)
     }
 }
 
 /// A consistent walk over a tree as it was when the walk began.
 pub struct TreeIter<D: Disk> {
     merge: MergeIter<D>,
-    /// A table could not be opened: nobody knows all keys.
+    /// A table of these keys could not be opened: nobody knows all of them.
     closed: Option<StorageError>,
     pace: Pace,
 }
@@ -80,17 +230,22 @@ impl<D: Disk> TreeIter<D> {
         TreeIter { merge, closed, pace: Pace::default() }
     }
 
-    /// The next key with its newest value, ordered by (keyspace, key); none at the end. Keyspace 0 is walked too. The bytes
-    /// share the memory of what was read ahead: copy what is kept.
+    /// The next key with its newest value, ordered by (keyspace, key); none at the end. Keyspace 0 is walked too. The value's
+    /// bytes may share the memory of what was read ahead: copy what is kept.
     pub async fn next(&mut self) -> Result<Option<(KeyspaceId, Bytes, Value)>, StorageError> {
         if let Some(error) = &self.closed {
             return Err(error.clone());
         }
-        while let Some(record) = self.merge.next().await? {
-            self.pace.step(record.key.len()).await;
-            if let Some(value) = record.value {
-                return Ok(Some((record.keyspace, record.key, Value { value, version: record.version })));
+        while self.merge.next().await? {
+            let Some(head) = self.merge.head() else { break };
+            let (keyspace, version) = (head.key.0, head.version);
+            let bytes = head.key.1.len();
+            if let Some(value) = self.merge.value() {
+                let key = Bytes::copy_from_slice(self.merge.head().map_or(&[], |head| head.key.1));
+                self.pace.step(bytes).await;
+                return Ok(Some((keyspace, key, Value { value, version })));
             }
+            self.pace.step(bytes).await;
         }
         Ok(None)
     }

@@ -11,6 +11,7 @@ pub mod error;
 pub mod gate;
 mod iter;
 pub mod manifest;
+mod memory;
 mod memtable;
 mod mix;
 pub mod sst;

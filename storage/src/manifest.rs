@@ -5,7 +5,7 @@ pub mod record;
 mod recover;
 mod sector;
 
-pub use record::{Flushed, TreeRecord};
+pub use record::{Bounds, Flushed, TableEntry, TreeRecord};
 
 use crate::disk::{Disk, DiskBuf, OpenMode};
 use crate::error::{DiskError, StorageError};

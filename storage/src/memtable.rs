@@ -14,6 +14,8 @@ use arena::{Arena, Kind, record_bytes};
 use bytes::Bytes;
 use index::Index;
 use ringkv_wire::ring::hash::key_hash;
+use std::cell::OnceCell;
+use std::rc::Rc;
 
 /// What an entry costs besides its record: its share of the index, which is between a quarter and a half full.
 const ENTRY_OVERHEAD_BYTES: usize = 24;
@@ -47,6 +49,8 @@ pub struct Memtable {
     bytes: usize,
     entries: usize,
     version_max: u64,
+    /// The order of its keys, once somebody walked.
+    sorted: OnceCell<Rc<[u32]>>,
 }
 
 impl Memtable {
@@ -57,6 +61,7 @@ impl Memtable {
 
     /// Writes a value or a tombstone. Answers by how many bytes the memtable grew.
     pub fn write(&mut self, version: u64, key: TreeKey<'_>, value: Option<Bytes>) -> isize {
+        assert!(self.sorted.get().is_none(), "who walks it has frozen it");
         let before = self.bytes;
         let tag = self.index.tag(key_hash(key.0, key.1));
         let found = self.index.find(tag, |place| self.arena.at(place).key() == key);

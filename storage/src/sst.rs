@@ -2,14 +2,17 @@
 
 pub mod block;
 pub mod builder;
+pub mod compress;
 pub mod filter;
 pub mod footer;
 pub mod index;
+mod old;
 pub mod properties;
 mod proved;
 pub mod reader;
 pub mod scan;
 pub mod scrub;
+mod varint;
 pub mod verify;
 pub mod writer;
 
@@ -53,26 +56,6 @@ impl TableId {
 
 /// A key in its tree: the tree's order is the order of this pair.
 pub type TreeKey<'k> = (KeyspaceId, &'k [u8]);
-
-/// One version of one key. A record without a value is a tombstone.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Record {
-    /// Its keyspace.
-    pub keyspace: KeyspaceId,
-    /// Its key.
-    pub key: Bytes,
-    /// Log index of the write.
-    pub version: u64,
-    /// The value, unless deleted.
-    pub value: Option<Bytes>,
-}
-
-impl Record {
-    /// Its place in the tree.
-    pub fn tree_key(&self) -> TreeKey<'_> {
-        (self.keyspace, &self.key)
-    }
-}
 
 /// A value and the log index that wrote it.
 #[derive(Clone, Debug, PartialEq, Eq)]

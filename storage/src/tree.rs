@@ -2,17 +2,18 @@
 
 mod flush;
 mod merge;
+pub(crate) mod run;
 mod scrub;
 pub mod snapshot;
 mod version;
 
-pub use crate::iter::TreeIter;
+pub use crate::iter::{Span, TreeIter, Way};
 pub use crate::manifest::Flushed;
 pub use crate::sst::Value;
 pub use scrub::ScrubPlace;
 pub use snapshot::{Receiver, TableSet};
 
-use crate::compaction::choose::choose;
+use crate::compaction::choose::{Policy, choose, debt_bytes};
 use crate::disk::Disk;
 use crate::engine::EngineState;
 use crate::error::StorageError;
@@ -21,20 +22,19 @@ use crate::iter::MergeIter;
 use crate::manifest::TreeRecord;
 use crate::memtable::{Hint, Memtable, Slot};
 use crate::sst::TreeKey;
-use crate::sst::reader::{Found, find_in};
+use crate::sst::reader::Found;
 use bytes::Bytes;
 use ringkv_wire::ids::{KeyspaceId, ShardId};
 use ringkv_wire::ring::hash::key_hash;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use version::Version;
+use version::{SIDE_BY_SIDE, Search, Version};
 
 /// A memtable smaller than this is copied for an iterator; a larger one is frozen.
 const COPY_BYTES_MAX: usize = 256 << 10;
 
-/// How many keys [`Tree::look`] is ahead of the one it tells: enough to fetch their memory side by side. The first half of the
-/// way is for the index, the second for the record.
-const LOOK_AHEAD: usize = 32;
+/// How many keys [`Tree::warm`] is ahead of the one whose record it fetches.
+const WARM_AHEAD: usize = 16;
 
 /// A key that is looked for.
 #[derive(Clone, Copy, Debug, Default)]
@@ -199,49 +199,67 @@ impl<D: Disk> Tree<D> {
         self.engine.count_memtable(grown);
     }
 
-    /// Looks keys up in memtables, filters and the block cache; `each` hears of each in their order. Never waits. The memory of the keys to come is fetched meanwhile: in a batch a key costs a fraction of what it costs alone.
+    /// Looks keys up in memtables, filters and the block cache; `each` hears of each in their order. Never waits. Keys are looked
+    /// up side by side, so that their memory is fetched together: in a batch a key costs a fraction of what it costs alone.
     ///
     /// # Panics
     /// When `keys` or `each` writes to the tree.
     pub fn look<'k>(&self, keys: impl IntoIterator<Item = Sought<'k>>, mut each: impl FnMut(Lookup<'_>)) {
         let (active, frozen, version) = (self.state.active.borrow(), self.state.frozen.borrow(), self.state.version());
-        let mut ahead = [(Sought::default(), Hint::default()); LOOK_AHEAD];
-        let mut keys = keys.into_iter().fuse();
-        let (mut taken, mut hinted, mut told) = (0, 0, 0);
+        let mut keys = keys.into_iter();
+        let mut some = [Sought::default(); SIDE_BY_SIDE];
         loop {
-            let more = keys.next().map(|key| {
+            let mut count = 0;
+            for (place, key) in some.iter_mut().zip(&mut keys) {
                 active.prepare(key.hash);
-                ahead[taken % LOOK_AHEAD].0 = key;
-                taken += 1;
-            });
-            let due = |done: usize, lag: usize| done < taken && (more.is_none() || taken - done >= lag);
-            if due(hinted, LOOK_AHEAD / 2) {
-                let (key, hint) = &mut ahead[hinted % LOOK_AHEAD];
-                *hint = active.hint(key.hash);
-                hinted += 1;
+                *place = key;
+                count += 1;
             }
-            if due(told, LOOK_AHEAD) {
-                let (key, hint) = ahead[told % LOOK_AHEAD];
-                told += 1;
-                match active.get_hinted(key.tree_key(), hint).or_else(|| in_frozen(&frozen, key)) {
-                    Some(slot) => each(slot.into()),
-                    None => version.look(&self.engine.cache, key, &mut each),
-                }
+            let some = &some[..count];
+            let mut hints = [Hint::default(); SIDE_BY_SIDE];
+            some.iter().zip(&mut hints).for_each(|(key, hint)| *hint = active.hint(key.hash));
+            let mut slots = [None; SIDE_BY_SIDE];
+            let mut missing = 0;
+            for ((key, hint), slot) in some.iter().zip(hints).zip(&mut slots) {
+                *slot = active.get_hinted(key.tree_key(), hint).or_else(|| in_frozen(&frozen, *key));
+                missing += usize::from(slot.is_none());
             }
-            if more.is_none() && told == taken {
+            if missing == 0 || version.runs.is_empty() {
+                slots[..count].iter().for_each(|slot| each(slot.map_or(Lookup::Absent, Lookup::from)));
+            } else {
+                self.look_in_tables(&version, some, &slots, &mut each);
+            }
+            if count < SIDE_BY_SIDE {
                 return;
             }
+        }
+    }
+
+    fn look_in_tables(
+        &self,
+        version: &Version<D>,
+        keys: &[Sought<'_>],
+        slots: &[Option<Slot<'_>>],
+        each: &mut impl FnMut(Lookup<'_>),
+    ) {
+        let mut found = [const { Search::Open }; SIDE_BY_SIDE];
+        for (found, _) in found.iter_mut().zip(slots).filter(|(_, slot)| slot.is_some()) {
+            *found = Search::Elsewhere;
+        }
+        version.search(&self.engine.cache, keys, &mut found);
+        for (slot, found) in slots.iter().zip(&found).take(keys.len()) {
+            each(slot.map_or_else(|| found.lookup(), Lookup::from));
         }
     }
 
     /// Fetches the memory of keys that are written next, side by side.
     pub fn warm<'k>(&self, keys: impl IntoIterator<Item = Sought<'k>>) {
         let active = self.state.active.borrow();
-        let mut ahead = [None; LOOK_AHEAD / 2];
-        let end = [None; LOOK_AHEAD / 2];
+        let mut ahead = [None; WARM_AHEAD];
+        let end = [None; WARM_AHEAD];
         for (at, key) in keys.into_iter().map(Some).chain(end).enumerate() {
             key.iter().for_each(|key| active.prepare(key.hash));
-            if let Some(key) = std::mem::replace(&mut ahead[at % (LOOK_AHEAD / 2)], key) {
+            if let Some(key) = std::mem::replace(&mut ahead[at % (WARM_AHEAD)], key) {
                 active.hint(key.hash);
             }
         }
@@ -262,18 +280,10 @@ impl<D: Disk> Tree<D> {
         let disk = memory.is_none().then(|| (self.state.version(), Bytes::copy_from_slice(key)));
         async move {
             let Some((version, key)) = disk else { return Ok(memory.flatten()) };
-            for table in &version.tables {
-                let mut found = table.find_now((keyspace, &key), hash, &engine.cache);
-                if let Found::Block(place) = found {
-                    found = find_in(&table.read_block(place, &engine.cache).await?, (keyspace, &key));
-                }
-                match found {
-                    Found::Value(value) => return Ok(Some(value)),
-                    Found::Deleted => return Ok(None),
-                    Found::Nothing | Found::Block(_) => {}
-                }
+            match version.get(&engine.cache, Sought { keyspace, key: &key, hash }).await? {
+                Found::Value(value) => Ok(Some(value)),
+                Found::Deleted | Found::Nothing => Ok(None),
             }
-            version.closed_by().map_or(Ok(None), Err)
         }
     }
 
@@ -288,14 +298,30 @@ impl<D: Disk> Tree<D> {
         self.state.version.borrow().at.clone()
     }
 
-    /// Whether there are more tables than `tables_max`, counting only those a merge could take.
+    /// Whether a merge of its tables is worth it.
     pub fn wants_merge(&self) -> bool {
-        choose(&self.state.version().tables, self.engine.options.tables_max).is_some()
+        choose(&self.state.version().facts(), &self.policy()).is_some()
+    }
+
+    /// Whether [`Tree::settle`] would do something.
+    pub fn wants_settling(&self) -> bool {
+        let policy = Policy { settle: true, ..self.policy() };
+        choose(&self.state.version().facts(), &policy).is_some()
+    }
+
+    /// Bytes that merges have to read before none is wanted, about.
+    pub fn debt_bytes(&self) -> u64 {
+        debt_bytes(&self.state.version().facts(), &self.policy())
     }
 
     /// Number of durable tables.
     pub fn table_count(&self) -> usize {
-        self.state.version.borrow().tables.len()
+        self.state.version.borrow().members().count()
+    }
+
+    /// Number of sorted runs of durable tables: what a read may have to look at.
+    pub fn run_count(&self) -> usize {
+        self.state.version.borrow().runs.len()
     }
 
     /// The first thing known to be wrong with its tables: found at opening, by a read, a merge, or while they were shipped. It
@@ -306,6 +332,11 @@ impl<D: Disk> Tree<D> {
 
     /// Walks the tree as it is now; later writes, flushes and merges do not change what the walk sees.
     pub fn iter(&self) -> TreeIter<D> {
+        self.range(Span::all(), Way::Up)
+    }
+
+    /// Walks a part of the tree, in either direction; see [`Tree::iter`].
+    pub fn range(&self, span: Span, way: Way) -> TreeIter<D> {
         let small = self.state.active.borrow().bytes() < COPY_BYTES_MAX;
         let copied = small.then(|| Rc::new(self.state.active.borrow().clone()));
         if !small {
@@ -313,7 +344,8 @@ impl<D: Disk> Tree<D> {
         }
         let memtables: Vec<_> = copied.into_iter().chain(self.state.frozen_to(u64::MAX)).collect();
         let version = self.state.version();
-        TreeIter::new(MergeIter::new(&memtables, &version.tables), version.closed_by())
+        let closed = version.closed_in(&span);
+        TreeIter::new(MergeIter::new(&memtables, &version.runs, span, way), closed)
     }
 
     /// The shard it belongs to.

@@ -46,6 +46,8 @@ pub struct Budgets {
     pub memtable_bytes: usize,
     /// The block cache.
     pub cache_bytes: usize,
+    /// Smallest table that merges aim at.
+    pub table_bytes: u64,
     /// One log segment.
     pub segment_bytes: u64,
     /// Log that is kept: for followers that come back, and for what memtables hold. Memtables that need older log are flushed.
@@ -72,6 +74,7 @@ impl Default for Budgets {
         Budgets {
             memtable_bytes: 64 << 20,
             cache_bytes: 64 << 20,
+            table_bytes: 8 << 20,
             segment_bytes: 32 << 20,
             log_keep_bytes: Budgets::log_keep_for(64 << 20),
             session_bytes: 8 << 20,

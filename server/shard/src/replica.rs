@@ -113,6 +113,8 @@ pub(crate) struct Replica<D: Disk> {
     pub merge_from_ns: u64,
     /// A merge runs.
     pub merging: bool,
+    /// When it was last flushed, or opened, boot ns.
+    pub flushed_ns: u64,
     /// A snapshot is being installed: the group's steps wait.
     pub installing: bool,
     /// When leadership was last handed on, boot ns.
@@ -169,6 +171,7 @@ impl<D: Disk> Replica<D> {
             flushing: false,
             flush_from_ns: 0,
             merge_from_ns: 0,
+            flushed_ns: 0,
             merging: false,
             installing: false,
             transferred_ns: 0,

@@ -1,34 +1,101 @@
-//! A merge of tables, slice by slice.
+//! Writing records in order as tables, slice by slice.
 
 use crate::disk::Disk;
 use crate::engine::EngineState;
 use crate::error::StorageError;
+use crate::gate::Pace;
 use crate::iter::MergeIter;
-use crate::sst::reader::Table;
-use crate::sst::writer::Unborn;
+use crate::manifest::{Bounds, TableEntry};
+use crate::sst::TreeKey;
+use crate::sst::compress::Compression;
+use crate::sst::writer::{TableWriter, Unborn};
+use crate::tree::run::Member;
 use std::rc::Rc;
 
-/// Writes the newest version of each key of `tables` (newest first) into a new table, durable with its name; none when nothing
-/// is left. Tombstones go when the tables reach `to_the_oldest`. The guard removes the file unless it is kept.
-pub(crate) async fn merge_tables<D: Disk>(
+/// Where tables are cut, and what is left out.
+pub(crate) struct Shape {
+    /// The level of the result.
+    pub(crate) level: u8,
+    /// Its run.
+    pub(crate) run: u64,
+    /// Nothing is older: tombstones are left out.
+    pub(crate) to_the_oldest: bool,
+    /// Cut before a table gets longer.
+    pub(crate) table_bytes: u64,
+    /// Cut before each of these keys, as they are laid, unless the table is still shorter than `piece_bytes`.
+    pub(crate) guards: Vec<Vec<u8>>,
+    /// See `guards`.
+    pub(crate) piece_bytes: u64,
+}
+
+/// Tables that nobody knows yet. Dropped, they go.
+pub(crate) struct Made<D: Disk> {
+    tables: Vec<(Member<D>, Unborn)>,
+}
+
+impl<D: Disk> Made<D> {
+    /// As members of a version.
+    pub(crate) fn members(&self) -> Vec<Member<D>> {
+        self.tables.iter().map(|(member, _)| member.clone()).collect()
+    }
+
+    /// The manifest names them now.
+    pub(crate) fn keep(self) {
+        self.tables.into_iter().for_each(|(_, unborn)| unborn.keep());
+    }
+}
+
+/// Writes the newest version of each key into new tables, durable with their names. The guards remove the files unless they are
+/// kept.
+pub(crate) async fn write_tables<D: Disk>(
     engine: &Rc<EngineState<D>>,
-    tables: &[Rc<Table<D>>],
-    to_the_oldest: bool,
-) -> Result<Option<(Rc<Table<D>>, Unborn)>, StorageError> {
-    let keys = tables.iter().map(|table| table.properties().entries).sum();
-    let mut records = MergeIter::new(&[], tables);
-    let mut writer = engine.new_table(keys).await?;
-    while let Some(record) = records.next().await? {
-        if record.value.is_some() || !to_the_oldest {
-            writer.add(record.tree_key(), record.version, record.value.as_deref()).await?;
-        } else {
-            writer.skip(record.key.len()).await;
+    mut records: MergeIter<D>,
+    shape: &Shape,
+) -> Result<Made<D>, StorageError> {
+    let mut guards = shape.guards.iter().map(Vec::as_slice).peekable();
+    let compression = if shape.level == 0 { Compression::None } else { engine.options.compression };
+    let (mut writer, mut closed, mut pace) = (None::<TableWriter<D>>, Vec::new(), Pace::default());
+    while records.next().await? {
+        let Some(head) = records.head() else { break };
+        if head.value.is_none() && shape.to_the_oldest {
+            pace.step(head.key.1.len()).await;
+            continue;
+        }
+        let mut passed = 0;
+        while guards.next_if(|guard| is_at_or_behind(head.key, guard)).is_some() {
+            passed += 1;
+        }
+        // Keys far from each other, as those of sessions and of sequences: one table would lie above all between them.
+        let far = passed > 1 && passed >= shape.guards.len() / 2;
+        let is_full = |writer: &TableWriter<D>| {
+            writer.bytes() >= shape.table_bytes || far || (passed > 0 && writer.bytes() >= shape.piece_bytes)
+        };
+        if let Some(full) = writer.take_if(|writer| is_full(writer)) {
+            closed.push(full.finish().await?);
+        }
+        if writer.is_none() {
+            writer = Some(engine.new_table(compression).await?);
+        }
+        if let Some(writer) = &mut writer {
+            writer.add(head.key, head.version, head.value).await?;
         }
     }
-    if writer.is_empty() {
-        return Ok(None);
+    if let Some(last) = writer {
+        closed.push(last.finish().await?);
     }
-    let (place, unborn) = writer.finish().await?;
-    engine.disk.sync_dir(&engine.tables_dir).await?;
-    Ok(Some((engine.open_table(place).await?, unborn)))
+    if !closed.is_empty() {
+        engine.disk.sync_dir(&engine.tables_dir).await?;
+    }
+    let mut made = Made { tables: Vec::with_capacity(closed.len()) };
+    for (place, unborn) in closed {
+        let table = engine.open_table(place).await?;
+        let bounds = Bounds::of(table.properties().least(), table.properties().greatest());
+        let entry = Rc::new(TableEntry { place, level: shape.level, run: shape.run, bounds });
+        made.tables.push((Member { entry, table: Ok(table) }, unborn));
+    }
+    Ok(made)
+}
+
+fn is_at_or_behind(key: TreeKey<'_>, guard: &[u8]) -> bool {
+    crate::sst::block::key_of(guard).is_none_or(|guard| key >= guard)
 }

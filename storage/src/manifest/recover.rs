@@ -63,7 +63,7 @@ fn edit(bytes: &[u8], at: usize, seed: u32, number: u64, path: &str) -> Result<O
     }
     body.drain(..EDIT_HEAD_BYTES);
     body.truncate(head.bytes as usize);
-    let records = record::decode_records(body, head.records).map_err(|e| problem(&e))?;
+    let records = record::decode_records(body, head.records, head.version).map_err(|e| problem(&e))?;
     Ok(Some((at + sectors * SECTOR_BYTES, records)))
 }
 

@@ -3,9 +3,16 @@ use crate::disk::fault::{Fault, FaultDisk, Injection, block_on};
 use crate::sst::TableId;
 use crate::sst::reader::TableRef;
 use bytes::Bytes;
+use ringkv_wire::ids::KeyspaceId;
 
 fn record(index: u64, tables: usize) -> TreeRecord {
-    let table = |n| TableRef { id: TableId([n as u8; 16]), number: n as u64, bytes: 4096 * (n as u64 + 1) };
+    let table = |n: usize| {
+        let place = TableRef { id: TableId([n as u8; 16]), number: n as u64, bytes: 4096 * (n as u64 + 1) };
+        let key = |n: usize| (KeyspaceId(n as u32), Bytes::from(n.to_string()));
+        let ((least_in, least), (greatest_in, greatest)) = (key(n), key(2 * n + 1));
+        let bounds = Bounds::of((least_in, &least), (greatest_in, &greatest));
+        TableEntry { place, level: (n % 7) as u8, run: n as u64 * 3, bounds }
+    };
     let at = Flushed { index, term: 3, log_time_ms: 99, config_index: 2, config: Bytes::from_static(b"abc") };
     TreeRecord { at, tables: (0..tables).map(table).collect() }
 }
@@ -94,11 +101,11 @@ fn a_missing_edit_before_a_whole_one_is_damage() {
 fn a_newer_edit_is_refused_by_name() {
     let mut payload = Vec::new();
     payload.extend_from_slice(b"RKME");
-    payload.extend_from_slice(&[2, 0, 0, 0]);
+    payload.extend_from_slice(&[3, 0, 0, 0]);
     payload.resize(100, 7);
     let mut bytes = vec![0; FIRST];
     crate::manifest::sector::pack(crc32c::crc32c(&[1; 16]), 1, 0, &payload, &mut bytes);
-    assert!(matches!(recovered(&bytes), Err(StorageError::Newer { got: 2, known: 1, .. })));
+    assert!(matches!(recovered(&bytes), Err(StorageError::Newer { got: 3, known: 2, .. })));
 }
 
 #[test]
@@ -107,7 +114,7 @@ fn strangers_with_right_checksums_are_damage_not_a_panic() {
         for at in (8..80).step_by(4) {
             let mut payload = vec![0; 400];
             payload[..4].copy_from_slice(b"RKME");
-            payload[4] = 1;
+            payload[4] = 2;
             (payload[8], payload[16], payload[20], payload[24]) = (1, 8, 80, 1);
             payload[at..at + 4].copy_from_slice(&word.to_le_bytes());
             let mut bytes = vec![0; FIRST];

@@ -1,6 +1,7 @@
 //! Records one behind the other, in chunks; a place names one for as long as the memtable lives.
 
-use super::pages::{Pages, prefetch};
+use super::pages::Pages;
+use crate::memory::prefetch;
 use crate::sst::TreeKey;
 use ringkv_wire::ids::KeyspaceId;
 use zerocopy::little_endian::{U16, U32, U64};

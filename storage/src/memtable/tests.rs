@@ -1,9 +1,10 @@
 use super::*;
-use crate::sst::Record;
+use crate::iter::{Span, Way};
 use proptest::prelude::*;
 use ringkv_wire::ids::KeyspaceId;
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::ops::Bound;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
@@ -17,9 +18,35 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
     }
 }
 
+/// A record, kept.
+#[derive(Debug, PartialEq)]
+struct Record {
+    keyspace: KeyspaceId,
+    key: Vec<u8>,
+    version: u64,
+    value: Option<Vec<u8>>,
+}
+
+impl Record {
+    fn tree_key(&self) -> TreeKey<'_> {
+        (self.keyspace, &self.key)
+    }
+}
+
+fn walked_within(memtable: &Memtable, span: Span, way: Way) -> Vec<Record> {
+    let mut walk = Walk::new(Rc::new(memtable.clone()), span, way);
+    std::iter::from_fn(|| {
+        block_on(walk.next()).then(|| {
+            let head = walk.head().expect("it stands at a record");
+            let (keyspace, key) = (head.key.0, head.key.1.to_vec());
+            Record { keyspace, key, version: head.version, value: head.value.map(<[u8]>::to_vec) }
+        })
+    })
+    .collect()
+}
+
 fn walked(memtable: &Memtable) -> Vec<Record> {
-    let mut walk = Walk::new(Rc::new(memtable.clone()));
-    std::iter::from_fn(|| block_on(walk.next())).collect()
+    walked_within(memtable, Span::all(), Way::Up)
 }
 
 fn get<'m>(memtable: &'m Memtable, key: TreeKey<'_>) -> Option<Slot<'m>> {
@@ -105,7 +132,7 @@ proptest! {
 
     #[test]
     fn is_what_an_ordered_map_is(
-        writes in prop::collection::vec((0u32..3, key(), prop::option::of(0usize..200)), 0..300),
+        writes in prop::collection::vec((0u32..3, key(), prop::option::of(0usize..200)), 0..300), probe in key(),
     ) {
         let (mut memtable, mut model, mut bytes) = (Memtable::new(7, 11), BTreeMap::new(), 0);
         for (version, (keyspace, key, value)) in (1u64..).zip(writes) {
@@ -118,7 +145,14 @@ proptest! {
             let slot = get(&memtable, (*keyspace, key)).expect("written");
             prop_assert_eq!((slot.version, slot.value), (*version, value.as_deref()));
         }
-        let walked: Vec<_> = walked(&memtable).into_iter().map(|r| ((r.keyspace, r.key.to_vec()), (r.version, r.value))).collect();
-        prop_assert_eq!(walked, model.into_iter().collect::<Vec<_>>());
+        let kept = |r: Record| ((r.keyspace, r.key), (r.version, r.value.map(Bytes::from)));
+        let walk = |span, way| walked_within(&memtable, span, way).into_iter().map(kept).collect::<Vec<_>>();
+        prop_assert_eq!(walk(Span::all(), Way::Up), model.clone().into_iter().collect::<Vec<_>>());
+        prop_assert_eq!(walk(Span::all(), Way::Down), model.clone().into_iter().rev().collect::<Vec<_>>());
+        // Where a walk begins is the span's; where it ends is for others to see.
+        let from = (KeyspaceId(1), probe);
+        let span = Span::of(from.0, Bound::Included(&from.1), Bound::Excluded(&from.1));
+        prop_assert_eq!(walk(span.clone(), Way::Up), model.range(from.clone()..).map(|(k, v)| (k.clone(), v.clone())).collect::<Vec<_>>());
+        prop_assert_eq!(walk(span, Way::Down), model.range(..from).rev().map(|(k, v)| (k.clone(), v.clone())).collect::<Vec<_>>());
     }
 }

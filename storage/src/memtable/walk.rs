@@ -1,10 +1,10 @@
-//! A memtable in the order of its keys. The order is made when somebody walks, in slices.
+//! A memtable in the order of its keys. The order is made when somebody walks, in slices, and kept.
 
 use super::Memtable;
 use super::arena::Kind;
 use crate::gate::Pace;
-use crate::sst::{Record, TreeKey};
-use bytes::Bytes;
+use crate::iter::{Head, Span, Way};
+use crate::sst::TreeKey;
 use std::cmp::Ordering;
 use std::rc::Rc;
 
@@ -14,8 +14,10 @@ const RUN: usize = 2048;
 /// Walks a memtable that takes no more writes.
 pub(crate) struct Walk {
     memtable: Rc<Memtable>,
-    /// Places of what is still to come, last first; none before the first step.
-    left: Option<Vec<u32>>,
+    span: Span,
+    way: Way,
+    /// All places by key, and where among them the walk stands; none before the first step.
+    order: Option<(Rc<[u32]>, Option<usize>)>,
 }
 
 /// A record's key as far as it fits, and its place.
@@ -26,19 +28,66 @@ struct Mark {
 }
 
 impl Walk {
-    pub fn new(memtable: Rc<Memtable>) -> Walk {
-        Walk { memtable, left: None }
+    /// Before the first record of a span, seen in this direction; the walk does not end with the span.
+    pub fn new(memtable: Rc<Memtable>, span: Span, way: Way) -> Walk {
+        Walk { memtable, span, way, order: None }
     }
 
-    /// The next record; none at the end.
-    pub async fn next(&mut self) -> Option<Record> {
-        if self.left.is_none() {
-            let mut order = order(&self.memtable).await;
-            order.reverse();
-            self.left = Some(order);
+    /// Goes one record on; false at the end.
+    pub async fn next(&mut self) -> bool {
+        let (order, at) = match self.order.take() {
+            Some((order, at)) => {
+                let at = at.and_then(|at| self.step(at, order.len()));
+                (order, at)
+            }
+            None => {
+                let order = self.memtable.order().await;
+                let at = self.first(&order);
+                (order, at)
+            }
+        };
+        self.order = Some((order, at));
+        at.is_some()
+    }
+
+    fn step(&self, at: usize, count: usize) -> Option<usize> {
+        match self.way {
+            Way::Up => (at + 1 < count).then_some(at + 1),
+            Way::Down => at.checked_sub(1),
         }
-        let place = self.left.as_mut()?.pop()?;
-        Some(self.memtable.record(place))
+    }
+
+    fn first(&self, order: &[u32]) -> Option<usize> {
+        let key = |place: &u32| self.memtable.arena.at(*place).key();
+        match self.way {
+            Way::Up => Some(order.partition_point(|place| self.span.starts_behind(key(place)))),
+            Way::Down => order.partition_point(|place| self.span.is_below_end(key(place))).checked_sub(1),
+        }
+        .filter(|at| *at < order.len())
+    }
+
+    /// The record it stands at; none before the first step and at the end.
+    #[inline]
+    pub fn head(&self) -> Option<Head<'_>> {
+        let (order, at) = self.order.as_ref()?;
+        let place = order[(*at)?];
+        let slot = self.memtable.slot(place);
+        Some(Head { key: self.memtable.arena.at(place).key(), version: slot.version, value: slot.value })
+    }
+}
+
+impl Memtable {
+    /// The places of all records, by key. Made once: the memtable takes no more writes.
+    async fn order(&self) -> Rc<[u32]> {
+        if let Some(order) = self.sorted.get() {
+            return order.clone();
+        }
+        let order: Rc<[u32]> = order(self).await.into();
+        self.sorted.get_or_init(|| order).clone()
+    }
+
+    fn compare(&self, a: Mark, b: Mark) -> Ordering {
+        a.prefix.cmp(&b.prefix).then_with(|| self.arena.at(a.place).key().cmp(&self.arena.at(b.place).key()))
     }
 }
 
@@ -117,27 +166,4 @@ fn prefix(key: TreeKey<'_>, skip: usize) -> u64 {
         *to = from;
     }
     u64::from_be_bytes(bytes)
-}
-
-impl Memtable {
-    fn compare(&self, a: Mark, b: Mark) -> Ordering {
-        a.prefix.cmp(&b.prefix).then_with(|| self.arena.at(a.place).key().cmp(&self.arena.at(b.place).key()))
-    }
-
-    /// A record as others take it: key and value share one block.
-    fn record(&self, place: u32) -> Record {
-        let stored = self.arena.at(place);
-        let (keyspace, key) = stored.key();
-        let version = stored.head.version.get();
-        let copied = |value: &[u8]| {
-            let both = Bytes::from([key, value].concat());
-            (both.slice(..key.len()), Some(both.slice(key.len()..)))
-        };
-        let (key, value) = match stored.head.kind() {
-            Kind::Value => copied(stored.value()),
-            Kind::Large => (Bytes::copy_from_slice(key), Some(self.large[stored.head.value.get() as usize].clone())),
-            Kind::Deleted | Kind::Void => (Bytes::copy_from_slice(key), None),
-        };
-        Record { keyspace, key, version, value }
-    }
 }

@@ -7,14 +7,24 @@ type Entries = BTreeMap<(u32, Vec<u8>), (u64, Option<Vec<u8>>)>;
 const ID: TableId = TableId([7; 16]);
 
 fn build(entries: &Entries, offset: u64) -> Bytes {
-    let (mut builder, mut out) = (BlockBuilder::default(), Vec::new());
+    build_as(entries, offset, Compression::None)
+}
+
+fn hash(key: TreeKey<'_>) -> u64 {
+    ringkv_wire::ring::hash::key_hash(key.0, key.1)
+}
+
+fn build_as(entries: &Entries, offset: u64, compression: Compression) -> Bytes {
+    let (mut builder, mut out, mut expected) = (BlockBuilder::default(), Vec::new(), 0);
     for ((keyspace, key), (version, value)) in entries {
-        let expected = builder.bytes_with(key, value.as_deref());
-        builder.add((KeyspaceId(*keyspace), key), *version, value.as_deref());
-        assert_eq!(builder.bytes_with(&[], None), expected + ENTRY_HEAD_BYTES + 2, "the length is known beforehand");
+        let key = (KeyspaceId(*keyspace), key.as_slice());
+        expected = builder.bytes_with(key, *version, value.as_deref());
+        builder.add(key, hash(key), *version, value.as_deref());
     }
-    let bytes = builder.finish(&ID, offset, &mut out);
+    let bytes = builder.finish(&ID, offset, &mut Compressor::new(compression), &mut out);
     assert_eq!(bytes, out.len());
+    assert!(bytes <= expected, "{bytes} bytes, at most {expected} were expected");
+    assert!(compression != Compression::None || bytes + 5 * entries.len() >= expected, "{bytes} bytes, not {expected}");
     Bytes::from(out)
 }
 
@@ -27,31 +37,48 @@ fn entries() -> impl Strategy<Value = Entries> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
-    fn finds_what_was_added_and_nothing_else(entries in entries(), probe in (0u32..3, prop::collection::vec(0u8..4, 0..6))) {
-        let block = Block::verify(build(&entries, 8192), &ID, 8192, "t").unwrap();
+    fn finds_what_was_added_and_nothing_else(entries in entries(), probe in (0u32..3, prop::collection::vec(0u8..4, 0..6)), way in 0u8..3) {
+        let way = Compression::of_kind(way).unwrap();
+        let block = Block::verify(build_as(&entries, 8192, way), &ID, 8192, "t").unwrap();
         prop_assert_eq!(block.count(), entries.len());
+        let mut laid = Vec::new();
         for (at, ((keyspace, key), (version, value))) in entries.iter().enumerate() {
-            let found = block.find((KeyspaceId(*keyspace), key)).expect("added");
-            prop_assert_eq!(found.version, *version);
+            let key = (KeyspaceId(*keyspace), key.as_slice());
+            let found = block.find(key, hash(key)).expect("added");
+            prop_assert_eq!((found.version, found.value), (*version, value.as_deref()));
             prop_assert_eq!(block.value(&found).map(|v| v.to_vec()), value.clone());
-            let record = block.record(at).unwrap();
-            prop_assert_eq!(record.tree_key(), (KeyspaceId(*keyspace), key.as_slice()));
+            prop_assert_eq!(block.position(key, hash(key)), Some(at));
+            block.lay_key_of(&block.entry(at).unwrap(), &mut laid);
+            prop_assert_eq!(key_of(&laid), Some(key));
         }
-        prop_assert!(block.record(entries.len()).is_none());
-        let found = block.find((KeyspaceId(probe.0), &probe.1)).is_some();
-        prop_assert_eq!(found, entries.contains_key(&probe));
+        prop_assert!(block.entry(entries.len()).is_none());
+        let key = (KeyspaceId(probe.0), probe.1.as_slice());
+        prop_assert_eq!(block.find(key, hash(key)).is_some(), entries.contains_key(&probe));
+        laid.clear();
+        lay_key(key, &mut laid);
+        prop_assert_eq!(block.first_from(&laid), entries.range(..probe).count());
     }
 
     #[test]
-    fn a_stranger_with_a_right_checksum_is_refused_without_a_panic(mut bytes in prop::collection::vec(any::<u8>(), 4..200), count in 0u16..12) {
+    fn a_stranger_with_a_right_checksum_is_refused_without_a_panic(
+        mut bytes in prop::collection::vec(any::<u8>(), 20..200), count in 0u16..12, prefix in 0u16..8, way in 0u8..4, raw in 0u32..400,
+    ) {
         let end = bytes.len();
-        bytes[end - 4..end - 2].copy_from_slice(&count.to_le_bytes());
-        bytes[end - 2..].fill(0);
+        let raw = if way == 0 { end as u32 - 20 } else { raw };
+        bytes[end - 12..end - 8].copy_from_slice(&raw.to_le_bytes());
+        bytes[end - 8..end - 6].copy_from_slice(&count.to_le_bytes());
+        bytes[end - 6..end - 4].copy_from_slice(&prefix.to_le_bytes());
+        bytes[end - 4..].copy_from_slice(&[way, 0, 0, 0]);
         let crc = ID.checksum(0, &bytes);
         bytes.extend_from_slice(&crc.to_le_bytes());
         if let Ok(block) = Block::verify(Bytes::from(bytes), &ID, 0, "t") {
+            let mut laid = Vec::new();
             for at in 0..block.count() {
-                prop_assert!(block.record(at).is_some());
+                let entry = block.entry(at).expect("verified");
+                block.lay_key_of(&entry, &mut laid);
+                prop_assert!(key_of(&laid).is_some());
+                block.find((KeyspaceId(0), b"k"), at as u64);
+                block.first_from(&laid);
             }
         }
     }
@@ -73,4 +100,13 @@ fn every_flipped_bit_and_a_wrong_place_are_damage() {
     for length in 0..bytes.len() {
         assert!(Block::verify(bytes.slice(..length), &ID, 4096, "t").is_err(), "cut to {length}");
     }
+}
+
+#[test]
+fn what_keys_share_stands_there_once() {
+    let entries: Entries =
+        (0..20u8).map(|n| ((1, [b"a long beginning ".as_slice(), &[n]].concat()), (1000, Some(vec![n])))).collect();
+    let bytes = build(&entries, 0);
+    assert!(bytes.len() < 20 * 9 + TRAILER_BYTES + 25, "{} bytes", bytes.len());
+    assert_eq!(Block::verify(bytes, &ID, 0, "t").unwrap().prefix().len(), 4 + 17);
 }

@@ -2,13 +2,13 @@
 
 use crate::disk::ALIGN;
 use crate::sst::block::{BLOCK_TARGET_MAX, BlockBuilder};
+use crate::sst::compress::{Compression, Compressor};
 use crate::sst::filter::FilterBuilder;
-use crate::sst::footer::{FOOTER_BYTES, Footer, Section};
-use crate::sst::index::IndexBuilder;
+use crate::sst::footer::{FOOTER_BYTES, Footer, Section, TABLE_VERSION};
+use crate::sst::index::{IndexBuilder, shared_bytes};
 use crate::sst::properties::Properties;
 use crate::sst::{TableId, TreeKey};
 use ringkv_wire::ids::KeyspaceId;
-use ringkv_wire::limits::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
 use ringkv_wire::ring::hash::key_hash;
 
 /// Makes a table. What it has made is taken from the front while more is added.
@@ -16,6 +16,7 @@ pub struct TableBuilder {
     id: TableId,
     block_target: usize,
     block: BlockBuilder,
+    compressor: Compressor,
     /// First key of the open block.
     block_first: (KeyspaceId, Vec<u8>),
     /// Last key of the block before the open one.
@@ -30,20 +31,21 @@ pub struct TableBuilder {
 }
 
 impl TableBuilder {
-    /// A table `id` of about `keys` keys, in blocks of about `block_target` bytes.
-    pub fn new(id: TableId, block_target: usize, keys: u64) -> TableBuilder {
+    /// A table `id` in blocks of about `block_target` bytes before their compression.
+    pub fn new(id: TableId, block_target: usize, compression: Compression) -> TableBuilder {
         assert!((512..=BLOCK_TARGET_MAX).contains(&block_target), "a block's target is 512 to 32,768 bytes");
         TableBuilder {
             id,
             block_target,
             block: BlockBuilder::default(),
+            compressor: Compressor::new(compression),
             block_first: (KeyspaceId(0), Vec::new()),
             block_before: None,
             out: Vec::new(),
             head: 0,
             gone: 0,
             index: IndexBuilder::default(),
-            filter: FilterBuilder::new(keys),
+            filter: FilterBuilder::default(),
             properties: Properties::default(),
         }
     }
@@ -51,9 +53,8 @@ impl TableBuilder {
     /// Adds a record; its key is greater than the one before.
     pub fn add(&mut self, key: TreeKey<'_>, version: u64, value: Option<&[u8]>) {
         assert!(self.is_empty() || self.properties.greatest() < key, "keys come in order, each once");
-        assert!(key.1.len() <= KEY_BYTES_MAX, "keys are limited");
-        assert!(value.is_none_or(|value| value.len() <= VALUE_BYTES_MAX), "values are limited");
-        if !self.block.is_empty() && self.block.bytes_with(key.1, value) > self.block_target {
+        let hash = key_hash(key.0, key.1);
+        if !self.block.is_empty() && self.block.bytes_with(key, version, value) > self.block_target {
             self.close_block();
         }
         if self.block.is_empty() {
@@ -61,10 +62,10 @@ impl TableBuilder {
             self.block_first.1.clear();
             self.block_first.1.extend_from_slice(key.1);
         }
-        self.block.add(key, version, value);
-        self.filter.add(self.id.filter_hash(key_hash(key.0, key.1)));
+        self.block.add(key, hash, version, value);
+        self.filter.add(self.id.filter_hash(hash));
         self.properties.count(key, version, value);
-        if self.block.bytes_with(&[], None) > self.block_target {
+        if self.block.bytes_with(key, version, None) > self.block_target {
             self.close_block();
         }
     }
@@ -84,11 +85,16 @@ impl TableBuilder {
             self.out.resize(self.out.len() + padding as usize, 0);
         }
         let offset = self.offset();
-        let bytes = self.block.finish(&self.id, offset, &mut self.out);
+        let bytes = self.block.finish(&self.id, offset, &mut self.compressor, &mut self.out);
         let before = self.block_before.as_ref().map(|(keyspace, key)| (*keyspace, key.as_slice()));
         self.index.add(before, (self.block_first.0, &self.block_first.1), offset, bytes);
         let (keyspace, key) = self.properties.greatest();
         self.block_before = Some((keyspace, key.to_vec()));
+    }
+
+    /// Bytes of the blocks so far.
+    pub fn bytes(&self) -> u64 {
+        self.offset()
     }
 
     /// Bytes made and not yet taken.
@@ -124,15 +130,17 @@ impl TableBuilder {
         while self.step() {}
         let blocks_bytes = self.offset();
         let blocks = self.index.blocks() as u32;
-        let index = self.section(|builder, out| std::mem::take(&mut builder.index).finish(out));
+        let skip = shared_bytes(self.properties.least(), self.properties.greatest());
+        let index = self.section(|builder, out| std::mem::take(&mut builder.index).finish(skip, out));
         let mut pieces = 0;
         let filter = self.section(|builder, out| {
-            let filter = std::mem::replace(&mut builder.filter, FilterBuilder::new(0));
+            let filter = std::mem::take(&mut builder.filter);
             pieces = if blocks > 1 { filter.finish(out) } else { 0 };
         });
         let properties = self.section(|builder, out| builder.properties.encode(out));
         let end = (self.offset() + FOOTER_BYTES as u64).next_multiple_of(ALIGN as u64);
-        let footer = Footer { id: self.id, file_bytes: end, blocks_bytes, index, blocks, filter, pieces, properties };
+        let (id, file_bytes, version) = (self.id, end, TABLE_VERSION);
+        let footer = Footer { id, file_bytes, blocks_bytes, index, blocks, filter, pieces, properties, skip, version };
         self.out.resize((end - self.gone) as usize - FOOTER_BYTES, 0);
         self.out.extend_from_slice(&footer.encode());
         assert_eq!(self.offset(), end, "the footer ends the file");

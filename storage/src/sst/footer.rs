@@ -10,7 +10,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 /// Bytes of the footer.
 pub const FOOTER_BYTES: usize = size_of::<Layout>();
 /// Newest version of a table that this build reads.
-pub const TABLE_VERSION: u16 = 1;
+pub const TABLE_VERSION: u16 = 2;
 const MAGIC: [u8; 4] = *b"RKST";
 
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
@@ -33,7 +33,8 @@ struct Layout {
     properties_offset: U64,
     properties_bytes: U32,
     properties_crc: U32,
-    zero: [u8; 20],
+    skip: U16,
+    zero: [u8; 18],
     crc: U32,
 }
 
@@ -41,6 +42,7 @@ const _: () = assert!(size_of::<Layout>() == 128);
 const _: () = assert!(std::mem::offset_of!(Layout, index_offset) == 40);
 const _: () = assert!(std::mem::offset_of!(Layout, filter_offset) == 64);
 const _: () = assert!(std::mem::offset_of!(Layout, properties_offset) == 88);
+const _: () = assert!(std::mem::offset_of!(Layout, skip) == 104);
 const _: () = assert!(std::mem::offset_of!(Layout, crc) == 124);
 
 /// A section behind the blocks.
@@ -78,6 +80,10 @@ pub struct Footer {
     pub pieces: u32,
     /// The properties.
     pub properties: Section,
+    /// Bytes that all keys share and the index leaves out.
+    pub skip: u16,
+    /// The format of blocks and index.
+    pub version: u16,
 }
 
 impl Footer {
@@ -86,7 +92,7 @@ impl Footer {
         let bytes_of = |range: &Range<u64>| range.end - range.start;
         let mut layout = Layout {
             magic: MAGIC,
-            version: U16::new(TABLE_VERSION),
+            version: U16::new(self.version),
             flags: U16::new(0),
             id: self.id.0,
             file_bytes: U64::new(self.file_bytes),
@@ -102,7 +108,8 @@ impl Footer {
             properties_offset: U64::new(self.properties.range.start),
             properties_bytes: U32::new(bytes_of(&self.properties.range) as u32),
             properties_crc: U32::new(self.properties.crc),
-            zero: [0; 20],
+            skip: U16::new(self.skip),
+            zero: [0; 18],
             crc: U32::new(0),
         };
         let offset = self.file_bytes - FOOTER_BYTES as u64;
@@ -142,6 +149,8 @@ impl Footer {
             filter: section(layout.filter_offset, layout.filter_bytes.get(), layout.filter_crc),
             pieces: layout.filter_pieces.get(),
             properties: section(layout.properties_offset, layout.properties_bytes.get().into(), layout.properties_crc),
+            skip: layout.skip.get(),
+            version,
         };
         if version == 0 || !footer.in_order(file_bytes) {
             return Err(problem("sections in order", format!("{footer:?}")));

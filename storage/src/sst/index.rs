@@ -43,12 +43,25 @@ impl BlockPlace {
     }
 }
 
-/// The first 8 bytes as a number that compares as the keys do, up to equality.
-fn prefix(key: &[u8]) -> u64 {
+/// The 8 bytes behind the first `skip` as a number that compares as the keys do, up to equality, when they share what is skipped.
+#[inline]
+pub(crate) fn prefix(key: &[u8], skip: usize) -> u64 {
+    let rest = key.get(skip..).unwrap_or_default();
+    if let Some(first) = rest.first_chunk::<8>() {
+        return u64::from_be_bytes(*first);
+    }
     let mut bytes = [0; 8];
-    let n = key.len().min(8);
-    bytes[..n].copy_from_slice(&key[..n]);
+    bytes[..rest.len()].copy_from_slice(rest);
     u64::from_be_bytes(bytes)
+}
+
+/// How many leading bytes all keys from `least` to `greatest` share: none when there are several keyspaces.
+pub fn shared_bytes(least: TreeKey<'_>, greatest: TreeKey<'_>) -> u16 {
+    if least.0 != greatest.0 {
+        return 0;
+    }
+    let shared = least.1.iter().zip(greatest.1).take_while(|(a, b)| a == b).count();
+    u16::try_from(shared).expect("keys are limited to 65,535 bytes")
 }
 
 /// The shortest prefix of `first` that is greater than `before`.
@@ -77,7 +90,8 @@ impl IndexBuilder {
             block_offset: U64::new(offset),
             block_bytes: U32::new(u32::try_from(bytes).expect("a block is below 17 MiB")),
             keyspace: U32::new(keyspace.0),
-            prefix: big_endian::U64::new(prefix(key)),
+            // Known when all keys are.
+            prefix: big_endian::U64::new(0),
             key_start: U32::new(u32::try_from(self.keys.len()).expect("separators of one table are below 4 GiB")),
             key_bytes: U16::new(u16::try_from(key.len()).expect("keys are limited to 65,535 bytes")),
             zero: U16::new(0),
@@ -90,10 +104,22 @@ impl IndexBuilder {
         self.entries.len()
     }
 
-    /// Appends the section.
-    pub fn finish(self, out: &mut Vec<u8>) {
-        out.extend_from_slice(self.entries.as_bytes());
-        out.extend_from_slice(&self.keys);
+    /// Appends the section; all keys of the table share `skip` bytes, which separators are kept without.
+    pub fn finish(self, skip: u16, out: &mut Vec<u8>) {
+        let skip = usize::from(skip);
+        let (mut entries, mut keys) = (self.entries, Vec::with_capacity(self.keys.len()));
+        for entry in &mut entries {
+            let start = entry.key_start.get() as usize;
+            let key = &self.keys[start..start + usize::from(entry.key_bytes.get())];
+            // The first separator is empty.
+            let kept = key.get(skip..).unwrap_or_default();
+            entry.prefix = big_endian::U64::new(prefix(kept, 0));
+            entry.key_start = U32::new(keys.len() as u32);
+            entry.key_bytes = U16::new(kept.len() as u16);
+            keys.extend_from_slice(kept);
+        }
+        out.extend_from_slice(entries.as_bytes());
+        out.extend_from_slice(&keys);
     }
 }
 
@@ -102,13 +128,14 @@ impl IndexBuilder {
 pub struct Index<'m> {
     entries: &'m [IndexEntry],
     keys: &'m [u8],
+    skip: usize,
 }
 
 impl<'m> Index<'m> {
-    /// The index of `blocks` entries in `section`; none when it cannot hold them.
-    pub fn new(section: &'m [u8], blocks: usize) -> Option<Index<'m>> {
+    /// The index of `blocks` entries in `section`, all of whose keys share `skip` bytes; none when it cannot hold them.
+    pub fn new(section: &'m [u8], blocks: usize, skip: u16) -> Option<Index<'m>> {
         let (entries, keys) = section.split_at_checked(blocks.checked_mul(INDEX_ENTRY_BYTES)?)?;
-        Some(Index { entries: <[IndexEntry]>::ref_from_bytes(entries).ok()?, keys })
+        Some(Index { entries: <[IndexEntry]>::ref_from_bytes(entries).ok()?, keys, skip: usize::from(skip) })
     }
 
     /// Whether every separator lies inside and ascends, and every block lies below `blocks_end`, in order.
@@ -117,7 +144,7 @@ impl<'m> Index<'m> {
         for (number, entry) in self.entries.iter().enumerate() {
             let (Some(place), Some(key)) = (self.place(number), self.key_of(entry)) else { return false };
             let in_order = before.is_none_or(|before| before < key);
-            let in_place = place.offset >= end && place.bytes > 0 && prefix(key.1) == entry.prefix.get();
+            let in_place = place.offset >= end && place.bytes > 0 && prefix(key.1, 0) == entry.prefix.get();
             if !in_order || !in_place || place.offset.checked_add(u64::from(place.bytes)).is_none_or(|e| e > blocks_end)
             {
                 return false;
@@ -145,7 +172,7 @@ impl<'m> Index<'m> {
         })
     }
 
-    /// The separator before block `number`.
+    /// The separator before block `number`, without what all keys share.
     pub fn separator(&self, number: usize) -> Option<TreeKey<'m>> {
         self.key_of(self.entries.get(number)?)
     }
@@ -156,13 +183,18 @@ impl<'m> Index<'m> {
         Some((KeyspaceId(entry.keyspace.get()), key))
     }
 
-    /// The block that holds `key` if any does: the last one whose separator is not greater.
+    /// The block that holds `key` if any does: the last one whose separator is not greater. `key` lies between the table's least
+    /// and greatest.
+    #[inline]
     pub fn find(&self, key: TreeKey<'_>) -> Option<BlockPlace> {
-        let short = prefix(key.1);
+        let rest = key.1.get(self.skip..).unwrap_or_default();
+        let wanted = (key.0.0, prefix(rest, 0));
         let at_or_before = self.entries.partition_point(|entry| {
-            let order = entry.keyspace.get().cmp(&key.0.0).then_with(|| entry.prefix.get().cmp(&short));
-            let order = order.then_with(|| self.key_of(entry).map_or(Ordering::Equal, |(_, bytes)| bytes.cmp(key.1)));
-            order != Ordering::Greater
+            let before = (entry.keyspace.get(), entry.prefix.get());
+            match before.cmp(&wanted) {
+                Ordering::Equal => self.key_of(entry).is_none_or(|(_, bytes)| bytes <= rest),
+                order => order == Ordering::Less,
+            }
         });
         self.place(at_or_before.checked_sub(1)?)
     }

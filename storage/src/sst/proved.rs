@@ -2,7 +2,6 @@
 
 use crate::disk::Disk;
 use crate::error::StorageError;
-use crate::sst::block::Block;
 use crate::sst::damaged;
 use crate::sst::footer::FOOTER_BYTES;
 use crate::sst::index::BlockPlace;
@@ -54,7 +53,7 @@ impl<D: Disk> Table<D> {
             }
             let bytes = self.read_raw(place.offset, place.bytes as usize).await?;
             lay(out, offset, place.offset, &bytes);
-            Block::verify(bytes, &self.place().id, place.offset, self.path())?;
+            self.verify_block(bytes, *place)?;
         }
         Ok(())
     }

@@ -6,9 +6,9 @@ use crate::error::{DiskError, StorageError};
 use crate::sst::block::Block;
 use crate::sst::filter::Filter;
 use crate::sst::footer::{FOOTER_BYTES, Footer, Section};
-use crate::sst::index::{BlockPlace, Index};
+use crate::sst::index::{BlockPlace, Index, shared_bytes};
 use crate::sst::properties::Properties;
-use crate::sst::{TableId, TreeKey, Value, damaged};
+use crate::sst::{TableId, TreeKey, Value, damaged, old};
 use bytes::Bytes;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -64,17 +64,15 @@ impl<D: Disk> Drop for Table<D> {
     }
 }
 
-/// What a table says about a key without the disk.
+/// What a block says of a key.
 #[derive(Clone, Debug)]
 pub enum Found {
     /// This version.
     Value(Value),
     /// Deleted here.
     Deleted,
-    /// Not in this table.
+    /// Not in it.
     Nothing,
-    /// This block must be read.
-    Block(BlockPlace),
 }
 
 impl<D: Disk> Table<D> {
@@ -107,7 +105,8 @@ impl<D: Disk> Table<D> {
         }
         let sections = map_sections(&disk, &file, &path, &footer).await?;
         let properties = section(&sections, &footer, &footer.properties).and_then(Properties::decode);
-        let Some(properties) = properties else {
+        let skips = |properties: &Properties| footer.skip <= shared_bytes(properties.least(), properties.greatest());
+        let Some(properties) = properties.filter(skips) else {
             return Err(damaged(&path, footer.properties.range.start, "properties", "none"));
         };
         let (doomed, damage) = (Cell::new(false), RefCell::default());
@@ -155,7 +154,11 @@ impl<D: Disk> Table<D> {
 
     /// The index.
     pub fn index(&self) -> Option<Index<'_>> {
-        Index::new(section(&self.sections, &self.footer, &self.footer.index)?, self.footer.blocks as usize)
+        Index::new(
+            section(&self.sections, &self.footer, &self.footer.index)?,
+            self.footer.blocks as usize,
+            self.footer.skip,
+        )
     }
     /// The filter, if it has one.
     pub fn filter(&self) -> Option<Filter<'_>> {
@@ -172,13 +175,11 @@ impl<D: Disk> Table<D> {
         self.index()?.find(key)
     }
 
-    /// Looks `key` up without the disk.
-    pub fn find_now(&self, key: TreeKey<'_>, hash: u64, cache: &BlockCache) -> Found {
-        let Some(place) = self.locate(key, hash) else { return Found::Nothing };
-        match cache.get(self.handle, place.offset) {
-            Some(block) => find_in(&block, key),
-            None => Found::Block(place),
-        }
+    /// The block that may hold `key`, from `cache` if it is there; none when the table surely has no such key.
+    #[inline]
+    pub fn near(&self, key: TreeKey<'_>, hash: u64, cache: &BlockCache) -> Option<(BlockPlace, Option<Block>)> {
+        let place = self.locate(key, hash)?;
+        Some((place, cache.get(self.handle, place.offset)))
     }
 
     /// Reads a block, verifies it, and keeps it in `cache`. One that fails is read once more: the disk may have given the
@@ -194,7 +195,15 @@ impl<D: Disk> Table<D> {
 
     async fn read_once(&self, place: BlockPlace) -> Result<Block, StorageError> {
         let bytes = self.read_raw(place.offset, place.bytes as usize).await?;
-        Block::verify(bytes, &self.place.id, place.offset, &self.path)
+        self.verify_block(bytes, place)
+    }
+
+    /// The block whose bytes these are.
+    pub(crate) fn verify_block(&self, bytes: Bytes, place: BlockPlace) -> Result<Block, StorageError> {
+        match self.footer.version {
+            1 => old::verify(&bytes, &self.place.id, place.offset, &self.path),
+            _ => Block::verify(bytes, &self.place.id, place.offset, &self.path),
+        }
     }
 
     /// Bytes of the file, unverified. A range behind the file's end is damage.
@@ -204,8 +213,8 @@ impl<D: Disk> Table<D> {
 }
 
 /// Looks `key` up in the block that holds it if any does.
-pub fn find_in(block: &Block, key: TreeKey<'_>) -> Found {
-    let Some(entry) = block.find(key) else { return Found::Nothing };
+pub fn find_in(block: &Block, key: TreeKey<'_>, hash: u64) -> Found {
+    let Some(entry) = block.find(key, hash) else { return Found::Nothing };
     match block.value(&entry) {
         Some(value) => Found::Value(Value { value, version: entry.version }),
         None => Found::Deleted,
@@ -245,7 +254,8 @@ fn problem_of(bytes: &[u8], footer: &Footer, path: &str) -> Option<StorageError>
             return Some(damaged(path, wanted.range.start, expected, format!("{crc:#010x}")));
         }
     }
-    let index = section(bytes, footer, &footer.index).and_then(|part| Index::new(part, footer.blocks as usize));
+    let index =
+        section(bytes, footer, &footer.index).and_then(|part| Index::new(part, footer.blocks as usize, footer.skip));
     if !index.is_some_and(|index| index.verify(footer.blocks_bytes)) {
         return Some(damaged(path, footer.index.range.start, "an index in order", "none"));
     }

@@ -1,35 +1,84 @@
-//! Reading a table from one end to the other, many blocks at a time, past the block cache.
+//! Reading a table in the order of its keys, either way, many blocks at a time, past the block cache.
 
 use crate::disk::Disk;
 use crate::error::StorageError;
-use crate::sst::block::Block;
+use crate::iter::{Head, Span, Way};
+use crate::sst::block::{Block, key_of};
+use crate::sst::damaged;
 use crate::sst::index::BlockPlace;
 use crate::sst::reader::Table;
-use crate::sst::{Record, damaged};
 use bytes::Bytes;
 use std::rc::Rc;
 
 /// Bytes read at once.
 const AHEAD_BYTES: u64 = 128 << 10;
 
-/// A scan over all records of a table, in order.
+/// A scan over the records of a table, in order.
 pub struct TableScan<D: Disk> {
     table: Rc<Table<D>>,
-    next_block: usize,
+    way: Way,
+    /// The number of the block that comes next.
+    next_block: Option<usize>,
     /// Bytes read ahead and where they start.
     ahead: (u64, Bytes),
-    block: Option<(Block, usize)>,
+    block: Option<Block>,
+    /// The entry in that block, and its key as it is laid.
+    at: usize,
+    key: Vec<u8>,
 }
 
 impl<D: Disk> TableScan<D> {
-    /// A scan from the first record on.
+    /// A scan over all records, before the first one.
     pub fn new(table: Rc<Table<D>>) -> TableScan<D> {
         TableScan::starting_at(table, 0)
     }
 
     /// A scan from a block on.
     pub fn starting_at(table: Rc<Table<D>>, next_block: usize) -> TableScan<D> {
-        TableScan { table, next_block, ahead: (0, Bytes::new()), block: None }
+        TableScan {
+            table,
+            way: Way::Up,
+            next_block: Some(next_block),
+            ahead: (0, Bytes::new()),
+            block: None,
+            at: 0,
+            key: Vec::new(),
+        }
+    }
+
+    /// A scan at the first record of a span, seen in this direction; it does not end with the span.
+    pub async fn within(table: Rc<Table<D>>, span: &Span, way: Way) -> Result<TableScan<D>, StorageError> {
+        let mut scan = TableScan { way, ..TableScan::new(table) };
+        let edge = match way {
+            Way::Up => Some(span.start.as_slice()),
+            Way::Down => span.end.as_deref(),
+        };
+        let last = scan.table.index().map_or(0, |index| index.blocks().saturating_sub(1));
+        scan.next_block = Some(match (edge.and_then(key_of), way) {
+            (Some(key), _) if key < scan.table.properties().least() => 0,
+            (Some(key), _) if scan.table.properties().covers(key) => {
+                scan.table.index().and_then(|index| index.find(key)).map_or(0, |place| place.number)
+            }
+            (None, Way::Up) => 0,
+            _ => last,
+        });
+        scan.load().await?;
+        if let (Some(block), Some(edge)) = (&scan.block, edge) {
+            let first_from = block.first_from(edge);
+            match way {
+                Way::Up if first_from == block.count() => return scan.loaded_next().await,
+                Way::Up => scan.at = first_from,
+                Way::Down if first_from == 0 => return scan.loaded_next().await,
+                Way::Down => scan.at = first_from - 1,
+            }
+            scan.lay();
+        }
+        Ok(scan)
+    }
+
+    async fn loaded_next(mut self) -> Result<TableScan<D>, StorageError> {
+        self.load().await?;
+        Ok(self)
     }
 
     /// The table scanned.
@@ -37,25 +86,61 @@ impl<D: Disk> TableScan<D> {
         &self.table
     }
 
-    /// The next record; none at the end.
-    pub async fn next(&mut self) -> Result<Option<Record>, StorageError> {
-        loop {
-            if let Some((block, at)) = &mut self.block
-                && let Some(record) = block.record(*at)
-            {
-                *at += 1;
-                return Ok(Some(record));
-            }
-            match self.next_block().await? {
-                Some((_, block)) => self.block = Some((block, 0)),
-                None => return Ok(None),
-            }
+    /// The record it stands at; none before the first step and at the end.
+    pub fn head(&self) -> Option<Head<'_>> {
+        let entry = self.block.as_ref()?.entry(self.at)?;
+        Some(Head { key: key_of(&self.key)?, version: entry.version, value: entry.value })
+    }
+
+    /// The value it stands at, sharing the memory of what was read ahead.
+    pub fn value(&self) -> Option<Bytes> {
+        let block = self.block.as_ref()?;
+        block.value(&block.entry(self.at)?)
+    }
+
+    /// Goes one record on; false at the end.
+    pub async fn next(&mut self) -> Result<bool, StorageError> {
+        if self.next_in_block() {
+            return Ok(true);
         }
+        self.load().await
+    }
+
+    /// Goes on inside the block; false at its end.
+    #[inline]
+    pub fn next_in_block(&mut self) -> bool {
+        let Some(block) = &self.block else { return false };
+        match self.way {
+            Way::Up if self.at + 1 < block.count() => self.at += 1,
+            Way::Down if self.at > 0 => self.at -= 1,
+            _ => return false,
+        }
+        self.lay();
+        true
+    }
+
+    fn lay(&mut self) {
+        if let Some(block) = &self.block
+            && let Some(entry) = block.entry(self.at)
+        {
+            block.lay_key_of(&entry, &mut self.key);
+        }
+    }
+
+    /// Goes to the next block's first record.
+    async fn load(&mut self) -> Result<bool, StorageError> {
+        self.block = self.next_block().await?.map(|(_, block)| block);
+        self.at = match (&self.block, self.way) {
+            (Some(block), Way::Down) => block.count() - 1,
+            _ => 0,
+        };
+        self.lay();
+        Ok(self.block.is_some())
     }
 
     /// The next block, verified; none at the end. As [`Table::read_block`] it believes in damage only after a second try.
     pub async fn next_block(&mut self) -> Result<Option<(BlockPlace, Block)>, StorageError> {
-        let Some(place) = self.place(self.next_block) else { return Ok(None) };
+        let Some(place) = self.next_block.and_then(|number| self.place(number)) else { return Ok(None) };
         let block = match self.read(place).await {
             Ok(block) => block,
             Err(_) => {
@@ -64,7 +149,10 @@ impl<D: Disk> TableScan<D> {
                 again.inspect_err(|error| self.table.found_damaged(error))?
             }
         };
-        self.next_block += 1;
+        self.next_block = match self.way {
+            Way::Up => Some(place.number + 1),
+            Way::Down => place.number.checked_sub(1),
+        };
         Ok(Some((place, block)))
     }
 
@@ -78,7 +166,7 @@ impl<D: Disk> TableScan<D> {
         if self.ahead.1.len() < range.end {
             return Err(damaged(self.table.path(), place.offset, "a block", "the end"));
         }
-        Block::verify(self.ahead.1.slice(range), &self.table.place().id, place.offset, self.table.path())
+        self.table.verify_block(self.ahead.1.slice(range), place)
     }
 
     fn place(&self, number: usize) -> Option<BlockPlace> {
@@ -86,12 +174,21 @@ impl<D: Disk> TableScan<D> {
     }
 
     async fn read_ahead(&mut self, first: BlockPlace) -> Result<(), StorageError> {
-        let (mut end, mut number) = (first.end(), first.number + 1);
-        while let Some(place) = self.place(number).filter(|place| place.end() - first.offset <= AHEAD_BYTES) {
-            (end, number) = (place.end(), number + 1);
+        let (mut start, mut end, mut number) = (first.offset, first.end(), Some(first.number));
+        loop {
+            number = match self.way {
+                Way::Up => number.and_then(|number| number.checked_add(1)),
+                Way::Down => number.and_then(|number| number.checked_sub(1)),
+            };
+            let Some(place) = number.and_then(|number| self.place(number)) else { break };
+            let (low, high) = (start.min(place.offset), end.max(place.end()));
+            if high - low > AHEAD_BYTES {
+                break;
+            }
+            (start, end) = (low, high);
         }
-        self.ahead = (first.offset, Bytes::new());
-        self.ahead.1 = self.table.read_raw(first.offset, (end - first.offset) as usize).await?;
+        self.ahead = (start, Bytes::new());
+        self.ahead.1 = self.table.read_raw(start, (end - start) as usize).await?;
         Ok(())
     }
 }

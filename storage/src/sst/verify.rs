@@ -3,6 +3,7 @@
 use crate::disk::Disk;
 use crate::error::StorageError;
 use crate::gate::Pace;
+use crate::sst::block::key_of;
 use crate::sst::damaged;
 use crate::sst::properties::Properties;
 use crate::sst::reader::Table;
@@ -13,18 +14,21 @@ use std::rc::Rc;
 /// Checks every block of an open table, the order of all keys, their place by index and filter, and the properties.
 pub async fn verify_table<D: Disk>(table: &Rc<Table<D>>) -> Result<(), StorageError> {
     let (mut scan, mut counted, mut pace) = (TableScan::new(table.clone()), Properties::default(), Pace::default());
+    let mut laid = Vec::new();
     while let Some((place, block)) = scan.next_block().await? {
         let problem = |expected: &str| damaged(table.path(), place.offset, expected, "something else");
         for at in 0..block.count() {
             let entry = block.entry(at).ok_or_else(|| problem("an entry"))?;
-            if counted.entries > 0 && counted.greatest() >= entry.key {
+            block.lay_key_of(&entry, &mut laid);
+            let key = key_of(&laid).ok_or_else(|| problem("a key with its keyspace"))?;
+            if counted.entries > 0 && counted.greatest() >= key {
                 return Err(problem("keys in order"));
             }
-            if table.locate(entry.key, key_hash(entry.key.0, entry.key.1)) != Some(place) {
-                return Err(problem("keys that index and filter lead to"));
+            let hash = key_hash(key.0, key.1);
+            if table.locate(key, hash) != Some(place) || block.position(key, hash) != Some(at) {
+                return Err(problem("keys that index, filter and tags lead to"));
             }
-            let value = block.value(&entry);
-            counted.count(entry.key, entry.version, value.as_deref());
+            counted.count(key, entry.version, entry.value);
         }
         pace.step(place.bytes as usize).await;
     }

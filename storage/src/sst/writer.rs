@@ -74,9 +74,9 @@ impl<D: Disk> TableWriter<D> {
         Ok(())
     }
 
-    /// Counts a record that is left out.
-    pub async fn skip(&mut self, bytes: usize) {
-        self.pace.step(bytes).await;
+    /// Bytes of its blocks so far, without those still open.
+    pub fn bytes(&self) -> u64 {
+        self.builder.bytes()
     }
 
     async fn write(&mut self) -> Result<(), StorageError> {
@@ -103,10 +103,5 @@ impl<D: Disk> TableWriter<D> {
         assert_eq!(self.written, footer.file_bytes, "the file ends with its footer");
         self.disk.sync(&self.file).await?;
         Ok((TableRef { id: self.id, number: self.number, bytes: footer.file_bytes }, self.unborn))
-    }
-
-    /// Whether nothing was added.
-    pub fn is_empty(&self) -> bool {
-        self.builder.is_empty()
     }
 }

@@ -1,22 +1,26 @@
 //! From memtable to table.
 
+use crate::compaction::choose::{Facts, base_level};
+use crate::compaction::job::{Shape, write_tables};
 use crate::disk::Disk;
 use crate::error::StorageError;
 use crate::gate::Pass;
-use crate::iter::MergeIter;
+use crate::iter::{MergeIter, Span, Way};
 use crate::manifest::Flushed;
 use crate::memtable::Memtable;
-use crate::sst::reader::Table;
-use crate::sst::writer::Unborn;
+use crate::sst::block::lay_key;
 use crate::tree::{Frozen, Tree};
 use bytes::Bytes;
 use ringkv_wire::ids::KeyspaceId;
 use std::rc::Rc;
 
+/// A flushed table is not cut before it has this part of the smallest table that merges aim at.
+const PIECE_PART: u64 = 32;
+
 impl<D: Disk> Tree<D> {
-    /// Freezes the memtable now and writes it, and whatever earlier flushes failed to write, as one table that reflects
-    /// `at`; `sealed` are records of (keyspace, key, value) written into the same table at version `at.index`. Done when the
-    /// table is synced and the manifest says so. Until then reads see the frozen memtable; after an error it stays, and
+    /// Freezes the memtable now and writes it, and whatever earlier flushes failed to write, as a run of tables that reflects
+    /// `at`; `sealed` are records of (keyspace, key, value) written into the same run at version `at.index`. Done when the
+    /// tables are synced and the manifest says so. Until then reads see the frozen memtable; after an error it stays, and
     /// the next flush takes it along. Flushes of one tree take effect in the order of the calls; one that is at or
     /// below what is already flushed does nothing.
     pub fn flush(
@@ -55,16 +59,15 @@ impl<D: Disk> Tree<D> {
             seal.write(at.index, (keyspace, &key), Some(value));
         }
         memtables.insert(0, Rc::new(seal));
-        let made = self.write_table(&memtables).await?;
+        let run = self.state.version().next_run();
+        let records = MergeIter::new(&memtables, &[], Span::all(), Way::Up);
+        let made = write_tables(&self.engine, records, &self.flush_shape(run)).await?;
 
         let edit = self.engine.manifest.edit().await;
         let now = self.state.version();
-        let fresh = made.as_ref().map(|(table, _)| table.clone());
-        let version = now.with(Some(at), fresh.into_iter().chain(now.tables.iter().cloned()).collect());
+        let version = now.with(Some(at), &[], made.members());
         edit.commit(self.state.shard, version.record()).await?;
-        if let Some((_, unborn)) = made {
-            unborn.keep();
-        }
+        made.keep();
         *self.state.version.borrow_mut() = Rc::new(version);
         drop((edit, memtables));
         self.forget_frozen(newest).await;
@@ -86,19 +89,19 @@ impl<D: Disk> Tree<D> {
         }
     }
 
-    /// Writes memtables, newest first, as one table, durable with its name; none when they hold nothing.
-    async fn write_table(&self, memtables: &[Rc<Memtable>]) -> Result<Option<(Rc<Table<D>>, Unborn)>, StorageError> {
-        let keys: usize = memtables.iter().map(|memtable| memtable.entries()).sum();
-        if keys == 0 {
-            return Ok(None);
-        }
-        let mut records = MergeIter::<D>::new(memtables, &[]);
-        let mut writer = self.engine.new_table(keys as u64).await?;
-        while let Some(record) = records.next().await? {
-            writer.add(record.tree_key(), record.version, record.value.as_deref()).await?;
-        }
-        let (place, unborn) = writer.finish().await?;
-        self.engine.disk.sync_dir(&self.engine.tables_dir).await?;
-        Ok(Some((self.engine.open_table(place).await?, unborn)))
+    /// Cut where the tables begin that this flush will be merged with.
+    fn flush_shape(&self, run: u64) -> Shape {
+        let version = self.state.version();
+        let facts = version.facts();
+        let base = base_level(&facts, &self.policy());
+        let laid = |fact: &Facts<'_>| {
+            let mut laid = Vec::new();
+            lay_key(fact.least, &mut laid);
+            laid
+        };
+        let mut guards: Vec<_> = facts.iter().filter(|fact| fact.level == base).map(laid).collect();
+        guards.sort();
+        let piece_bytes = self.engine.options.table_bytes / PIECE_PART;
+        Shape { level: 0, run, to_the_oldest: false, table_bytes: u64::MAX, guards, piece_bytes }
     }
 }

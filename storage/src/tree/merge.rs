@@ -1,51 +1,96 @@
 //! Running the merge that compaction chose.
 
-use crate::compaction::choose::choose;
-use crate::compaction::job::merge_tables;
+use crate::compaction::choose::{Choice, Policy, choose};
+use crate::compaction::job::{Shape, write_tables};
 use crate::disk::Disk;
 use crate::error::StorageError;
+use crate::iter::{MergeIter, Span, Way};
+use crate::manifest::TableEntry;
 use crate::tree::Tree;
+use crate::tree::run::{Member, Run};
+use crate::tree::version::Version;
 use std::rc::Rc;
 
 impl<D: Disk> Tree<D> {
-    /// Merges all tables into one, keeping the newest version of each key and no tombstone. Flushes and reads go on
-    /// meanwhile. The old files go when the manifest has dropped them and their last reader is gone. A table that cannot be read
-    /// is an error, changes nothing, and is left alone by later merges, with all that is older than it; any other
-    /// failure changes nothing either.
+    /// Does the most urgent merge, if one is wanted. Flushes and reads go on meanwhile. The old files go when the manifest has
+    /// dropped them and their last reader is gone. A table that cannot be read is an error, changes nothing, and is left alone
+    /// by later merges; any other failure changes nothing either.
     pub fn merge(&self) -> impl Future<Output = Result<(), StorageError>> + 'static {
+        let merging = self.merge_as(self.policy());
+        async move { merging.await.map(drop) }
+    }
+
+    /// Merges until nothing is left to merge: each key is in one table then, and no tombstone is, as far as tables can be read.
+    pub fn settle(&self) -> impl Future<Output = Result<(), StorageError>> + 'static {
+        let tree = self.clone();
+        async move {
+            let policy = Policy { settle: true, ..tree.policy() };
+            while tree.merge_as(policy).await? {}
+            Ok(())
+        }
+    }
+
+    pub(crate) fn policy(&self) -> Policy {
+        let options = &self.engine.options;
+        Policy { runs_max: options.runs_max, table_bytes: options.table_bytes, settle: false }
+    }
+
+    /// Answers whether anything was merged.
+    fn merge_as(&self, policy: Policy) -> impl Future<Output = Result<bool, StorageError>> + 'static {
         let (tree, turn) = (self.clone(), self.state.merging.enter());
         async move {
             let _pass = turn.await;
-            let merged = tree.merge_now().await;
+            let version = tree.state.version();
+            let Some(choice) = choose(&version.facts(), &policy) else { return Ok(false) };
+            let merged = tree.merge_now(&version, choice).await;
+            drop(version);
             let counter = if merged.is_ok() { &tree.engine.merges } else { &tree.engine.failures };
             counter.set(counter.get() + 1);
             tree.engine.sweep().await;
-            merged
+            merged.map(|()| true)
         }
     }
 
-    async fn merge_now(&self) -> Result<(), StorageError> {
-        let before = self.state.version();
-        // Asked to merge, two tables are enough.
-        let Some(choice) = choose(&before.tables, 1) else { return Ok(()) };
-        let chosen = &before.tables[choice.range()];
-        let made = merge_tables(&self.engine, chosen, choice.to_the_oldest && before.closed.is_none()).await?;
-
+    async fn merge_now(&self, before: &Version<D>, choice: Choice) -> Result<(), StorageError> {
+        let chosen: Vec<Rc<Run<D>>> =
+            before.runs.iter().filter_map(|run| run.only(&choice.inputs).map(Rc::new)).collect();
+        let gone: Vec<u64> = choice.inputs.iter().copied().collect();
+        let made = if choice.as_it_is {
+            None
+        } else {
+            let shape = Shape {
+                level: choice.level,
+                run: choice.run,
+                to_the_oldest: choice.to_the_oldest,
+                table_bytes: choice.table_bytes,
+                guards: Vec::new(),
+                piece_bytes: 0,
+            };
+            Some(write_tables(&self.engine, MergeIter::new(&[], &chosen, Span::all(), Way::Up), &shape).await?)
+        };
         let edit = self.engine.manifest.edit().await;
         let now = self.state.version();
         // An install may have replaced the tables meanwhile; flushes only put new ones in front.
-        let first = chosen.first().and_then(|table| now.tables.iter().position(|other| Rc::ptr_eq(table, other)));
-        let Some(first) = first else { return Ok(()) };
-        let after = &now.tables[first + chosen.len()..];
-        let fresh = made.as_ref().map(|(table, _)| table.clone());
-        let tables = now.tables[..first].iter().cloned().chain(fresh).chain(after.iter().cloned()).collect();
-        let version = now.with(now.at.clone(), tables);
-        edit.commit(self.state.shard, version.record()).await?;
-        if let Some((_, unborn)) = made {
-            unborn.keep();
+        if !gone.iter().all(|number| now.members().any(|member| member.entry.place.number == *number)) {
+            return Ok(());
         }
-        *self.state.version.borrow_mut() = Rc::new(version);
-        chosen.iter().for_each(|table| table.doom());
+        let fresh = match &made {
+            Some(made) => made.members(),
+            None => chosen.iter().flat_map(|run| run.members()).map(|member| moved(member, &choice)).collect(),
+        };
+        let version = now.with(now.at.clone(), &gone, fresh);
+        edit.commit(self.state.shard, version.record()).await?;
+        self.state.version.replace(Rc::new(version));
+        if let Some(made) = made {
+            made.keep();
+            before.doom(&self.engine, |number| gone.contains(&number));
+        }
         Ok(())
     }
+}
+
+/// The same table in another place of the tree.
+fn moved<D: Disk>(member: &Member<D>, choice: &Choice) -> Member<D> {
+    let entry = TableEntry { level: choice.level, run: choice.run, ..member.entry.as_ref().clone() };
+    Member { entry: Rc::new(entry), table: member.table.clone() }
 }

@@ -19,7 +19,7 @@ impl<D: Disk> Tree<D> {
         let version = self.state.version();
         async move {
             let behind = |number: u64| number >= from.table;
-            let tables = version.tables.iter().filter(|table| behind(table.place().number) && table.damage().is_none());
+            let tables = version.tables().filter(|table| behind(table.place().number) && table.damage().is_none());
             let Some(table) = tables.min_by_key(|table| table.place().number) else { return (None, 0) };
             let number = table.place().number;
             let offset = if number == from.table { from.offset } else { 0 };

@@ -1,13 +1,15 @@
 //! Shipping a tree as its tables, and installing one (Raft §7).
 
+use crate::compaction::choose::LAST_LEVEL;
 use crate::disk::{ALIGN, Disk, DiskBuf, OpenMode};
 use crate::error::StorageError;
-use crate::manifest::Flushed;
+use crate::manifest::{Bounds, Flushed, TableEntry};
 use crate::sst::TableId;
 use crate::sst::reader::{Table, TableRef};
 use crate::sst::verify::verify_table;
 use crate::sst::writer::Unborn;
 use crate::tree::Tree;
+use crate::tree::run::Member;
 use crate::tree::version::Version;
 use bytes::Bytes;
 use ringkv_wire::msg::snapshot::OfferedTable;
@@ -35,10 +37,10 @@ impl<D: Disk> TableSet<D> {
         self.version.at.clone().unwrap_or_default()
     }
 
-    /// The tables, newest first.
+    /// The tables: those of one sorted run side by side, by key, newest run first.
     pub fn list(&self) -> Vec<OfferedTable> {
         let offered = |table: &Rc<Table<D>>| OfferedTable { id: table.place().id.0, bytes: table.place().bytes };
-        self.version.tables.iter().map(offered).collect()
+        self.version.tables().map(offered).collect()
     }
 
     /// What is known to be wrong with the tables: then they are not for others.
@@ -49,7 +51,7 @@ impl<D: Disk> TableSet<D> {
     /// Up to `bytes` bytes of a table's file from `offset`, verified; fewer only at its end. Who receives them verifies them
     /// again.
     pub async fn read(&self, table: [u8; 16], offset: u64, bytes: usize) -> Result<Bytes, StorageError> {
-        let found = self.version.tables.iter().find(|held| held.place().id.0 == table);
+        let found = self.version.tables().find(|held| held.place().id.0 == table);
         let Some(found) = found else { return Err(transfer(table, "a table of this snapshot", "none")) };
         let left = found.place().bytes.saturating_sub(offset);
         found.read_proved(offset, left.min(bytes as u64) as usize).await
@@ -58,6 +60,41 @@ impl<D: Disk> TableSet<D> {
 
 fn transfer(table: [u8; 16], expected: impl ToString, got: impl ToString) -> StorageError {
     StorageError::Transfer { table: TableId(table).to_string(), expected: expected.to_string(), got: got.to_string() }
+}
+
+/// Tables in the order of [`TableSet::list`] as members of a tree: tables that follow each other by key make a run, whatever the
+/// sender had them in. What is oldest goes to the last level, the rest counts as flushed. A wrong order would let old values
+/// shadow new ones: it is refused where versions tell, which is not so between the last two levels.
+fn arranged<D: Disk>(tables: Vec<Rc<Table<D>>>) -> Result<Vec<Member<D>>, StorageError> {
+    let follows = |a: &Rc<Table<D>>, b: &Rc<Table<D>>| a.properties().greatest() < b.properties().least();
+    let runs: Vec<_> = tables.chunk_by(follows).collect();
+    for (newer, older) in runs.iter().zip(runs.iter().skip(1)).take(runs.len().saturating_sub(2)) {
+        in_order(newer, older)?;
+    }
+    let mut members = Vec::with_capacity(tables.len());
+    for (older, run) in (0..runs.len() as u64).rev().zip(&runs) {
+        let level = if older == 0 { LAST_LEVEL } else { 0 };
+        members.extend(run.iter().map(|table| {
+            let bounds = Bounds::of(table.properties().least(), table.properties().greatest());
+            let entry = Rc::new(TableEntry { place: table.place(), level, run: older, bounds });
+            Member { entry, table: Ok(table.clone()) }
+        }));
+    }
+    Ok(members)
+}
+
+/// Refuses tables whose versions are not newer than those of tables below them.
+fn in_order<D: Disk>(newer: &[Rc<Table<D>>], older: &[Rc<Table<D>>]) -> Result<(), StorageError> {
+    for above in newer.iter().map(|table| (table.place().id.0, table.properties())) {
+        for below in older.iter().map(|table| table.properties()) {
+            let overlap = above.1.least() <= below.greatest() && below.least() <= above.1.greatest();
+            if overlap && above.1.version_min < below.version_max {
+                let expected = format!("versions from {}, newest first", below.version_max);
+                return Err(transfer(above.0, expected, above.1.version_min));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// A table on its way here.
@@ -182,18 +219,11 @@ impl<D: Disk> Receiver<D> {
             }
             tables.push(table);
         }
-        // Tables of one tree hold disjoint ranges of versions: a wrong order would let old values shadow new ones.
-        for pair in tables.windows(2) {
-            let (newer, older) = (pair[0].properties().version_min, pair[1].properties().version_max);
-            if newer < older {
-                return Err(transfer(pair[0].place().id.0, format!("versions from {older}, newest first"), newer));
-            }
-        }
         engine.disk.sync_dir(&engine.tables_dir).await?;
 
         let edit = engine.manifest.edit().await;
         let before = tree.state.version();
-        let version = Version { at: Some(at), tables, closed: None };
+        let version = Version::of(Some(at), arranged(tables)?);
         edit.commit(tree.state.shard, version.record()).await?;
         for (_, incoming) in self.incoming.take() {
             if ids.contains(&incoming.place.id.0) {
@@ -201,7 +231,7 @@ impl<D: Disk> Receiver<D> {
             }
         }
         *tree.state.version.borrow_mut() = Rc::new(version);
-        before.doom(engine);
+        before.doom(engine, |_| true);
         let newest = tree.state.freeze();
         drop(edit);
         tree.forget_frozen(newest).await;

@@ -1,98 +1,230 @@
 //! The durable side of a tree, swapped whole.
 
 use crate::cache::BlockCache;
+use crate::compaction::choose::Facts;
 use crate::disk::Disk;
 use crate::engine::EngineState;
 use crate::error::StorageError;
-use crate::manifest::{Flushed, TreeRecord};
-use crate::sst::reader::{Found, Table, TableRef};
+use crate::iter::Span;
+use crate::manifest::{Flushed, TableEntry, TreeRecord};
+use crate::sst::block::Block;
+use crate::sst::reader::{Found, Table, find_in};
+use crate::tree::run::{Member, Run};
 use crate::tree::{Lookup, Sought};
 use std::rc::Rc;
+
+/// Keys looked up side by side.
+pub(crate) const SIDE_BY_SIDE: usize = 32;
 
 /// What the manifest says of a tree, opened.
 pub(crate) struct Version<D: Disk> {
     pub(crate) at: Option<Flushed>,
-    /// Newest first.
-    pub(crate) tables: Vec<Rc<Table<D>>>,
-    /// What is older than all of them and not open.
-    pub(crate) closed: Option<Rc<Closed>>,
+    /// Newest first: those of flushes, then the levels downwards.
+    pub(crate) runs: Vec<Rc<Run<D>>>,
 }
 
-/// A table that could not be opened, and all that are older than it: without it nobody knows what they still mean. The
-/// manifest goes on naming them.
-pub(crate) struct Closed {
-    pub(crate) error: StorageError,
-    pub(crate) places: Vec<TableRef>,
+/// How far the search for a key has come.
+pub(crate) enum Search {
+    /// In none of the runs so far.
+    Open,
+    /// In this block, if it is in this run.
+    Near(Block),
+    /// This entry of this block.
+    Found(Block, usize),
+    /// A block must be read, or an error told.
+    Disk,
+    /// Found before runs were looked at.
+    Elsewhere,
 }
 
 impl<D: Disk> Version<D> {
     /// Nothing was ever flushed.
     pub(crate) fn empty() -> Version<D> {
-        Version { at: None, tables: Vec::new(), closed: None }
+        Version { at: None, runs: Vec::new() }
     }
 
-    /// Opens the tables of a record, newest first, up to one that is damaged.
+    /// Opens the tables of a record. One that is damaged stays closed: keys in its range that nothing newer answers are errors.
     pub(crate) async fn open(engine: &EngineState<D>, record: TreeRecord) -> Result<Version<D>, StorageError> {
-        let mut tables = Vec::with_capacity(record.tables.len());
-        let mut closed = None;
-        for (number, place) in record.tables.iter().enumerate() {
-            let opened = match engine.open_table(*place).await {
+        let mut members = Vec::with_capacity(record.tables.len());
+        for entry in record.tables {
+            let opened = match engine.open_table(entry.place).await {
                 // As a block, it is believed to be damaged when it is so twice.
-                Err(error) if error.is_damage() => engine.open_table(*place).await,
+                Err(error) if error.is_damage() => engine.open_table(entry.place).await,
                 opened => opened,
             };
-            match opened {
-                Ok(table) => tables.push(table),
-                Err(error) if error.is_damage() => {
-                    closed = Some(Rc::new(Closed { error, places: record.tables[number..].to_vec() }));
-                    break;
-                }
+            let (entry, table) = match opened {
+                Ok(table) => (entry.known_by(table.properties()), Ok(table)),
+                Err(error) if error.is_damage() => (entry, Err(Rc::new(error))),
                 Err(error) => return Err(error),
-            }
+            };
+            members.push(Member { entry: Rc::new(entry), table });
         }
-        Ok(Version { at: Some(record.at), tables, closed })
+        Ok(Version::of(Some(record.at), members))
     }
 
-    /// Looks a key up in filters and the block cache, and tells `each`.
-    pub(crate) fn look(&self, cache: &BlockCache, key: Sought<'_>, each: &mut impl FnMut(Lookup<'_>)) {
-        for table in &self.tables {
-            match table.find_now((key.keyspace, key.key), key.hash, cache) {
-                Found::Value(found) => return each(Lookup::Found { version: found.version, value: &found.value }),
-                Found::Deleted => return each(Lookup::Absent),
+    /// These tables, those of one run side by side, newest run first.
+    pub(crate) fn of(at: Option<Flushed>, members: Vec<Member<D>>) -> Version<D> {
+        let same = |a: &Member<D>, b: &Member<D>| (a.entry.level, a.entry.run) == (b.entry.level, b.entry.run);
+        let mut runs = Vec::new();
+        for run in members.chunk_by(same) {
+            let (open, closed): (Vec<_>, Vec<_>) = run.iter().cloned().partition(|member| member.table.is_ok());
+            // What is known of a closed one's keys may be cut: it must not stand in the way of its neighbours.
+            runs.extend(closed.into_iter().map(|member| Rc::new(Run::new(vec![member]))));
+            if !open.is_empty() {
+                runs.push(Rc::new(Run::new(open)));
+            }
+        }
+        Version { at, runs }
+    }
+
+    /// All tables, newest run first.
+    pub(crate) fn members(&self) -> impl Iterator<Item = &Member<D>> {
+        self.runs.iter().flat_map(|run| run.members())
+    }
+
+    /// The tables that are open.
+    pub(crate) fn tables(&self) -> impl Iterator<Item = &Rc<Table<D>>> {
+        self.members().filter_map(|member| member.table.as_ref().ok())
+    }
+
+    /// The same without some tables, with others.
+    pub(crate) fn with(&self, at: Option<Flushed>, gone: &[u64], fresh: Vec<Member<D>>) -> Version<D> {
+        let kept = self.members().filter(|member| !gone.contains(&member.entry.place.number)).cloned();
+        let mut members: Vec<_> = fresh.into_iter().chain(kept).collect();
+        members.sort_by_key(|member| (member.entry.level, std::cmp::Reverse(member.entry.run)));
+        Version::of(at, members)
+    }
+
+    /// A run number above all.
+    pub(crate) fn next_run(&self) -> u64 {
+        self.members().map(|member| member.entry.run).max().unwrap_or(0) + 1
+    }
+
+    /// What compaction needs to know.
+    pub(crate) fn facts(&self) -> Vec<Facts<'_>> {
+        let fact = |member: &'_ Member<D>| {
+            let properties = member.table.as_ref().map(|table| table.properties());
+            (properties.map_or(0, |p| p.tombstones), member.is_sound())
+        };
+        self.members()
+            .map(|member| {
+                let (tombstones, sound) = fact(member);
+                let entry = &member.entry;
+                Facts {
+                    number: entry.place.number,
+                    level: entry.level,
+                    run: entry.run,
+                    bytes: entry.place.bytes,
+                    tombstones,
+                    sound,
+                    least: entry.bounds.least(),
+                    greatest: entry.bounds.greatest(),
+                }
+            })
+            .collect()
+    }
+
+    /// Looks keys up in filters and the block cache, side by side; those that are not `Open` are left alone.
+    pub(crate) fn search(&self, cache: &BlockCache, keys: &[Sought<'_>], found: &mut [Search]) {
+        for run in &self.runs {
+            let mut any = false;
+            for (key, found) in keys.iter().zip(found.iter_mut()) {
+                if matches!(found, Search::Open) {
+                    *found = self.near(run, cache, *key);
+                    any |= matches!(found, Search::Near(_));
+                }
+            }
+            if !any {
+                continue;
+            }
+            for (key, found) in keys.iter().zip(found.iter()) {
+                if let Search::Near(block) = found {
+                    block.prefetch_entry(key.hash);
+                }
+            }
+            for (key, found) in keys.iter().zip(found.iter_mut()) {
+                if let Search::Near(block) = found {
+                    let position = block.position(key.tree_key(), key.hash);
+                    *found = match (position, std::mem::replace(found, Search::Open)) {
+                        (Some(at), Search::Near(block)) => Search::Found(block, at),
+                        _ => Search::Open,
+                    };
+                }
+            }
+        }
+    }
+
+    fn near(&self, run: &Run<D>, cache: &BlockCache, key: Sought<'_>) -> Search {
+        let Some(member) = run.member_for(key.tree_key()) else { return Search::Open };
+        let Ok(table) = &member.table else { return Search::Disk };
+        match table.near(key.tree_key(), key.hash, cache) {
+            None => Search::Open,
+            Some((_, Some(block))) => {
+                block.prefetch();
+                Search::Near(block)
+            }
+            Some((_, None)) => Search::Disk,
+        }
+    }
+
+    /// Looks a key up, reading blocks where needed.
+    pub(crate) async fn get(&self, cache: &BlockCache, key: Sought<'_>) -> Result<Found, StorageError> {
+        for run in &self.runs {
+            let Some(member) = run.member_for(key.tree_key()) else { continue };
+            let table = member.table.as_ref().map_err(|error| error.as_ref().clone())?;
+            let block = match table.near(key.tree_key(), key.hash, cache) {
+                None => continue,
+                Some((_, Some(block))) => block,
+                Some((place, None)) => table.read_block(place, cache).await?,
+            };
+            match find_in(&block, key.tree_key(), key.hash) {
                 Found::Nothing => {}
-                Found::Block(_) => return each(Lookup::Disk),
+                found => return Ok(found),
             }
         }
-        // What a table that is not open holds is an error: for `get` to tell.
-        each(if self.closed.is_some() { Lookup::Disk } else { Lookup::Absent });
-    }
-
-    /// The same with other open tables.
-    pub(crate) fn with(&self, at: Option<Flushed>, tables: Vec<Rc<Table<D>>>) -> Version<D> {
-        Version { at, tables, closed: self.closed.clone() }
+        Ok(Found::Nothing)
     }
 
     /// What the manifest is to say.
     pub(crate) fn record(&self) -> TreeRecord {
-        let open = self.tables.iter().map(|table| table.place());
-        let closed = self.closed.iter().flat_map(|closed| closed.places.iter().copied());
-        TreeRecord { at: self.at.clone().unwrap_or_default(), tables: open.chain(closed).collect() }
+        let tables: Vec<TableEntry> = self.members().map(|member| member.entry.as_ref().clone()).collect();
+        TreeRecord { at: self.at.clone().unwrap_or_default(), tables }
     }
 
-    /// Why the oldest part is not open.
-    pub(crate) fn closed_by(&self) -> Option<StorageError> {
-        self.closed.as_ref().map(|closed| closed.error.clone())
+    /// Why keys of a span cannot all be told.
+    pub(crate) fn closed_in(&self, span: &Span) -> Option<StorageError> {
+        let meets = |member: &&Member<D>| span.meets(member.entry.bounds.least(), member.entry.bounds.greatest());
+        self.members().filter(meets).find_map(|member| member.table.as_ref().err().map(|error| error.as_ref().clone()))
     }
 
     /// The first thing known to be wrong with any table.
     pub(crate) fn damage(&self) -> Option<StorageError> {
-        self.closed_by().or_else(|| self.tables.iter().find_map(|table| table.damage()))
+        self.members().find_map(|member| member.damage())
     }
 
-    /// The manifest no longer names these tables: their files go, those that are read when their last reader has gone.
-    pub(crate) fn doom(&self, engine: &EngineState<D>) {
-        self.tables.iter().for_each(|table| table.doom());
-        let closed = self.closed.iter().flat_map(|closed| &closed.places);
-        engine.trash.borrow_mut().extend(closed.map(|place| engine.table_path(place.number)));
+    /// The manifest no longer names some tables: their files go, those that are read when their last reader has gone.
+    pub(crate) fn doom(&self, engine: &EngineState<D>, gone: impl Fn(u64) -> bool) {
+        for member in self.members().filter(|member| gone(member.entry.place.number)) {
+            match &member.table {
+                Ok(table) => table.doom(),
+                Err(_) => engine.trash.borrow_mut().push(engine.table_path(member.entry.place.number)),
+            }
+        }
+    }
+}
+
+impl Search {
+    /// What is told of it.
+    #[inline]
+    pub(crate) fn lookup(&self) -> Lookup<'_> {
+        match self {
+            Search::Found(block, at) => {
+                let entry = block.entry(*at);
+                let value = entry.and_then(|entry| Some((entry.version, entry.value?)));
+                value.map_or(Lookup::Absent, |(version, value)| Lookup::Found { version, value })
+            }
+            Search::Disk | Search::Near(_) => Lookup::Disk,
+            Search::Open | Search::Elsewhere => Lookup::Absent,
+        }
     }
 }

@@ -66,7 +66,7 @@ fn memtable_table_reopen_merge() {
         assert_eq!(tree.flushed(), Some(at(4)));
         if !merged {
             assert_eq!(tree.table_count(), 2);
-            block_on(tree.merge()).unwrap();
+            block_on(tree.settle()).unwrap();
         }
     }
     assert_eq!(tree.table_count(), 1);

@@ -13,7 +13,7 @@ fn script(replica: &mut Replica) -> Result<(), StorageError> {
         }
         replica.flush()?;
         if round == 2 {
-            block_on(replica.tree.merge())?;
+            block_on(replica.tree.settle())?;
         }
     }
     Ok(())

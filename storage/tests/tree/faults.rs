@@ -30,14 +30,14 @@ fn one_unreadable_block_fails_what_needs_it_and_merges_do_not_loop() {
     replica.reopen(replica.disk.alive()).unwrap();
     assert!(replica.tree.wants_merge());
     replica.disk.set_bad_range(&oldest, 0..512);
-    let error = block_on(replica.tree.merge()).unwrap_err();
+    let error = block_on(replica.tree.settle()).unwrap_err();
     assert!(matches!(error, StorageError::Disk(DiskError::Io { .. })), "{error}");
     assert_eq!(replica.tree.table_count(), 5, "nothing changed");
     assert!(replica.tree.wants_merge(), "4 tables above the damaged one are more than 3");
-    block_on(replica.tree.merge()).unwrap();
+    block_on(replica.tree.settle()).unwrap();
     assert_eq!(replica.tree.table_count(), 2);
     assert!(!replica.tree.wants_merge());
-    block_on(replica.tree.merge()).unwrap();
+    block_on(replica.tree.settle()).unwrap();
     assert_eq!(replica.tree.table_count(), 2, "asked again it does nothing");
     // A key of an intact table is answered.
     let got = block_on(replica.tree.get(KeyspaceId(1), &[3, 1])).unwrap().unwrap();
@@ -45,7 +45,7 @@ fn one_unreadable_block_fails_what_needs_it_and_merges_do_not_loop() {
     replica.disk.heal();
     replica.reopen(replica.disk.alive()).unwrap();
     replica.check();
-    block_on(replica.tree.merge()).unwrap();
+    block_on(replica.tree.settle()).unwrap();
     assert_eq!(replica.tree.table_count(), 1, "a new opening tries again");
     replica.check();
 }
@@ -113,7 +113,7 @@ fn a_failed_sync_of_the_manifest_is_never_believed() {
                 replica.write(1, b"a", Some(b"1"));
                 let _ = replica.flush();
                 replica.write(1, b"b", Some(b"2"));
-                let _ = block_on(replica.tree.merge());
+                let _ = block_on(replica.tree.settle());
                 let _ = replica.flush();
                 replica.check();
                 replica.disk.heal();
@@ -133,7 +133,7 @@ fn futures_dropped_anywhere_lose_nothing() {
         let mut replica = base.fork(polls);
         replica.disk.set_yields(1);
         replica.write(1, b"k", Some(b"v"));
-        let (flush, merge) = (replica.tree.flush(at(replica.index()), sealed(replica.index())), replica.tree.merge());
+        let (flush, merge) = (replica.tree.flush(at(replica.index()), sealed(replica.index())), replica.tree.settle());
         let mut jobs: Vec<std::pin::Pin<Box<dyn Future<Output = _>>>> = vec![Box::pin(flush), Box::pin(merge)];
         for _ in 0..polls {
             jobs.retain_mut(|job| job.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
@@ -161,12 +161,12 @@ fn no_space_is_survived_and_ends_by_itself() {
     replica.disk.set_capacity(Some(replica.disk.used() + 2048));
     let error = replica.flush().unwrap_err();
     assert!(matches!(error, StorageError::Disk(DiskError::NoSpace { .. })), "{error}");
-    assert!(block_on(replica.tree.merge()).is_err());
+    assert!(block_on(replica.tree.settle()).is_err());
     replica.check();
     assert!(replica.tree.wants_merge(), "no space is not damage: the merge is tried again");
     replica.disk.set_capacity(None);
     replica.flush().unwrap();
-    block_on(replica.tree.merge()).unwrap();
+    block_on(replica.tree.settle()).unwrap();
     replica.check();
     assert_eq!(replica.tree.table_count(), 1);
 }
@@ -200,9 +200,9 @@ fn merge_flush_gets_and_walks_side_by_side() {
         let mut walk = tree.iter();
         let reads = Cell::new(0);
         let mut tasks = Tasks::new();
-        tasks.spawn(async { tree.merge().await.unwrap() });
+        tasks.spawn(async { tree.settle().await.unwrap() });
         tasks.spawn(async { tree.flush(at(index), sealed(index)).await.unwrap() });
-        tasks.spawn(async { tree.merge().await.unwrap() });
+        tasks.spawn(async { tree.settle().await.unwrap() });
         tasks.spawn(async {
             for write in log.iter().rev().take(120) {
                 let want = expected.get(&(write.keyspace, write.key.clone()));
@@ -300,7 +300,7 @@ fn values_of_nothing_and_of_16_mib_and_the_longest_key() {
     replica.check();
     replica.write(1, b"more", Some(b"x"));
     replica.flush().unwrap();
-    block_on(replica.tree.merge()).unwrap();
+    block_on(replica.tree.settle()).unwrap();
     replica.check();
     assert!(replica.engine.stats().cache_bytes <= 64 << 10, "a block beyond the budget is not kept");
 }

@@ -5,6 +5,7 @@ use ringkv_storage::disk::Disk;
 use ringkv_storage::disk::fault::{FaultDisk, block_on};
 use ringkv_storage::engine::{Engine, EngineOptions};
 use ringkv_storage::error::StorageError;
+use ringkv_storage::sst::compress::Compression;
 use ringkv_storage::tree::{Flushed, Lookup, Sought, Tree, Value};
 use ringkv_wire::ids::{KeyspaceId, ShardId};
 use std::collections::BTreeMap;
@@ -25,7 +26,14 @@ pub struct Write {
 
 /// Small blocks, so that small tables have several.
 pub fn options(seed: u64) -> EngineOptions {
-    EngineOptions { cache_bytes: 64 << 10, block_bytes: 512, tables_max: 3, seed }
+    EngineOptions {
+        cache_bytes: 64 << 10,
+        block_bytes: 512,
+        runs_max: 3,
+        table_bytes: 8 << 10,
+        compression: Compression::Lz4,
+        seed,
+    }
 }
 
 pub fn at(index: u64) -> Flushed {

@@ -53,7 +53,7 @@ impl Run {
                 self.outcome(flushed.is_ok());
             }
             Step::Merge => {
-                let merged = ringkv_storage::disk::fault::block_on(self.replica.tree.merge());
+                let merged = ringkv_storage::disk::fault::block_on(self.replica.tree.settle());
                 self.outcome(merged.is_ok());
             }
             Step::Restart => self.reopen(self.replica.disk.alive()),

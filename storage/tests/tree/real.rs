@@ -50,7 +50,7 @@ async fn life<D: Disk>(disk: D) {
         tree.put(500 * boot, KeyspaceId(2), b"big", Bytes::copy_from_slice(&big));
         tree.flush(at(500 * boot), vec![]).await.expect("flushes");
         if boot == 2 {
-            tree.merge().await.expect("merges");
+            tree.settle().await.expect("merges");
         }
         assert_eq!(tree.table_count() as u64, [1, 1, 2][boot as usize - 1]);
         let (mut iter, mut keys) = (tree.iter(), 0);

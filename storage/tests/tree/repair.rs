@@ -5,7 +5,7 @@ use crate::harness::{Map, Replica, SHARD, at, open, table_files, walk};
 use crate::snapshot::{ids, ship};
 use ringkv_storage::disk::fault::{Fault, FaultDisk, Injection, block_on};
 use ringkv_storage::error::StorageError;
-use ringkv_storage::tree::ScrubPlace;
+use ringkv_storage::tree::{ScrubPlace, Span, Way};
 use ringkv_wire::ids::KeyspaceId;
 
 /// Writes of a round.
@@ -75,7 +75,7 @@ fn a_table_that_does_not_open_closes_only_what_is_not_newer() {
     other.reopen(other.disk.crash_power()).expect("the engine opens");
     let damage = other.tree.damage();
     assert!(matches!(&damage, Some(StorageError::Damaged { path, .. }) if *path == middle), "{damage:?}");
-    assert_eq!((other.engine.stats().trees_damaged, other.tree.table_count()), (1, 1));
+    assert_eq!((other.engine.stats().trees_damaged, other.tree.table_count()), (1, 3));
     assert_eq!(table_files(&other.disk).len(), 3, "the manifest names them still");
     assert!(walk(&other.tree).is_err() && other.tree.tables().damage().is_some());
     let damaged = read_all(&other, &other.expected(3 * ROUND));
@@ -83,11 +83,44 @@ fn a_table_that_does_not_open_closes_only_what_is_not_newer() {
     // It goes on: flushes and merges of what is newer, and nothing is forgotten.
     write(&mut other, 5);
     other.flush().expect("flushes");
-    block_on(other.tree.merge()).expect("merges");
-    assert_eq!((other.tree.table_count(), table_files(&other.disk).len()), (1, 3));
+    block_on(other.tree.settle()).expect("merges");
+    assert_eq!((other.tree.table_count(), table_files(&other.disk).len()), (3, 3), "the two newer ones are one");
     other.reopen(other.disk.crash_power()).expect("the engine opens");
     assert_eq!(other.tree.damage().map(|e| e.to_string()), damage.map(|e| e.to_string()));
     read_all(&other, &other.expected(6 * ROUND));
+}
+
+#[test]
+fn keys_outside_of_a_closed_table_are_read_on() {
+    let mut replica = Replica::new(FaultDisk::new(3));
+    for round in 0..3u8 {
+        for key in 0..30u8 {
+            replica.write(1, &[b'a' + round, key], Some(&[key; 90]));
+        }
+        replica.flush().expect("flushes");
+    }
+    let middle = table_files(&replica.disk).remove(1);
+    replica.disk.flip_bit(&middle, footer_of(&replica.disk, &middle), 1);
+    replica.reopen(replica.disk.alive()).expect("opens");
+    let expected = replica.expected(replica.index());
+    // Each flush seals keyspace 0 too, so that its table reaches from there to its own keys.
+    let error = |key: &[u8]| block_on(replica.tree.get(KeyspaceId(1), key)).is_err();
+    for key in 0..30u8 {
+        assert!(error(&[b'b', key]), "it may be in the closed table");
+        assert!(error(&[b'a', key]), "a newer version may be there");
+        let newer = [b'c', key];
+        let got = block_on(replica.tree.get(KeyspaceId(1), &newer)).expect("readable");
+        assert_eq!(got.as_ref(), expected.get(&(KeyspaceId(1), newer.to_vec().into())));
+    }
+    assert_eq!(block_on(replica.tree.get(KeyspaceId(1), b"d")).expect("behind all of its keys"), None);
+    let span = Span::prefix(KeyspaceId(1), b"c");
+    let mut walk = replica.tree.range(span, Way::Down);
+    let mut seen = 0;
+    while let Some((_, key, _)) = block_on(walk.next()).expect("nothing of this range is closed") {
+        assert_eq!(key[..], [b'c', 29 - seen]);
+        seen += 1;
+    }
+    assert_eq!(seen, 30);
 }
 
 /// Rots every block of a table.

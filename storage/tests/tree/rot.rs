@@ -125,11 +125,11 @@ fn a_newer_format_is_refused_by_name() {
     let sound = store();
     let path = format!("{DIR}/CURRENT");
     let mut bytes = sound.disk.peek(&path).expect("there");
-    bytes[4] = 2;
+    bytes[4] = 3;
     let crc = crc32c::crc32c(&bytes[..4092]);
     bytes[4092..].copy_from_slice(&crc.to_le_bytes());
     sound.disk.poke(&path, 0, &bytes);
-    assert!(matches!(open(&sound.disk, 9), Err(StorageError::Newer { got: 2, known: 1, .. })));
+    assert!(matches!(open(&sound.disk, 9), Err(StorageError::Newer { got: 3, known: 2, .. })));
 }
 
 /// Faults that the disk does not report. What is found is damage, or the log up to some flush. (A manifest whose last edit the disk
@@ -150,7 +150,7 @@ fn a_lying_disk_is_found_out_or_harmless() {
                         }
                         replica.flush()?;
                         if round == 2 {
-                            block_on(replica.tree.merge())?;
+                            block_on(replica.tree.settle())?;
                         }
                     }
                     Ok(())

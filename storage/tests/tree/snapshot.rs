@@ -60,7 +60,7 @@ fn installed_it_is_the_leaders_tree() {
     let (index, before) = (leader.index(), leader.log.clone());
     leader.write(1, b"later", Some(b"x"));
     leader.flush().unwrap();
-    block_on(leader.tree.merge()).unwrap();
+    block_on(leader.tree.settle()).unwrap();
     assert_eq!((set.list().len(), table_files(&leader.disk).len()), (3, 4));
 
     let receiver = follower.tree.receive();

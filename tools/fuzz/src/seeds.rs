@@ -5,6 +5,7 @@ use bytes::Bytes;
 use ringkv_core::sessions::Sessions;
 use ringkv_storage::sst::TableId;
 use ringkv_storage::sst::block::BlockBuilder;
+use ringkv_storage::sst::compress::{Compression, Compressor};
 use ringkv_storage::sst::filter::FilterBuilder;
 use ringkv_storage::sst::index::IndexBuilder;
 use ringkv_storage::sst::properties::Properties;
@@ -21,6 +22,7 @@ use ringkv_wire::msg::node;
 use ringkv_wire::msg::peer::{PeerBody, PeerMessage};
 use ringkv_wire::msg::snapshot::{OfferedTable, SnapshotBody, SnapshotMessage};
 use ringkv_wire::ring::hash::Routing;
+use ringkv_wire::ring::hash::key_hash;
 use ringkv_wire::ring::topology::{ClusterMap, KeyspaceInfo, Member, PoolInfo};
 use ringkv_wire::status::Status;
 
@@ -212,29 +214,39 @@ fn sessions() -> Vec<u8> {
 fn sections() -> Vec<Vec<u8>> {
     let keys: [&[u8]; 3] = [b"a", b"bb", b"bc"];
     let (mut index, mut filter, mut block, mut properties) =
-        (IndexBuilder::default(), FilterBuilder::new(3), BlockBuilder::default(), Properties::default());
+        (IndexBuilder::default(), FilterBuilder::default(), BlockBuilder::default(), Properties::default());
     let mut before = None;
     for (at, key) in keys.iter().enumerate() {
         let key = (KeyspaceId(1), *key);
         index.add(before, key, at as u64 * 100, 100);
         filter.add(at as u64 * 0x1234_5678_9abc_def1);
-        block.add(key, 5, Some(b"value"));
+        block.add(key, key_hash(key.0, key.1), 5, Some(b"value"));
         properties.count(key, 5, Some(b"value"));
         before = Some(key);
     }
     while filter.step() {}
+    let smaller = |way| {
+        let (mut block, mut out) = (BlockBuilder::default(), Vec::new());
+        for n in 0..30u8 {
+            block.add((KeyspaceId(1), &[b'k', n]), u64::from(n), 7 + u64::from(n), (n % 3 > 0).then_some(&[n; 40]));
+        }
+        block.finish(&TableId([3; 16]), 0, &mut Compressor::new(way), &mut out);
+        out
+    };
     let claimed = |count: u8, section: Vec<u8>| [&[count], section.as_slice()].concat();
     let mut filtered = Vec::new();
     let pieces = filter.finish(&mut filtered);
     vec![
-        claimed(3, encoded(|out| index.finish(out))),
+        claimed(3, encoded(|out| index.finish(0, out))),
         claimed(pieces as u8, filtered),
         claimed(1, encoded(|out| properties.encode(out))),
         claimed(
             0,
             encoded(|out| {
-                block.finish(&TableId([3; 16]), 0, out);
+                block.finish(&TableId([3; 16]), 0, &mut Compressor::default(), out);
             }),
         ),
+        claimed(0, smaller(Compression::Lz4)),
+        claimed(0, smaller(Compression::Zstd)),
     ]
 }

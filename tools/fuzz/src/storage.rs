@@ -13,6 +13,7 @@ use ringkv_storage::sst::properties::Properties;
 use ringkv_storage::wal::{HardState, Log, LogOptions, Record, ReplicaState, ShardState};
 use ringkv_wire::entry::{Entry, EntryKind};
 use ringkv_wire::ids::{Generation, KeyspaceId, ShardId, StoreId};
+use ringkv_wire::ring::hash::key_hash;
 use std::cell::OnceCell;
 
 const IDENTITY: [u8; 16] = [7; 16];
@@ -182,7 +183,7 @@ pub fn tree(input: &[u8]) {
 pub fn sections(input: &[u8]) {
     let Some((claimed, section)) = input.split_first() else { return };
     let claimed = usize::from(*claimed);
-    if let Some(index) = Index::new(section, claimed).filter(|index| index.verify(1 << 20)) {
+    if let Some(index) = Index::new(section, claimed, claimed as u16).filter(|index| index.verify(1 << 20)) {
         for number in 0..index.blocks() {
             assert!(index.place(number).is_some_and(|place| place.end() <= 1 << 20));
             assert!(index.separator(number).is_some());
@@ -213,8 +214,8 @@ fn block(section: &[u8]) {
     let Ok(block) = Block::verify(Bytes::from(sealed), &id, 0, "fuzz") else { return };
     for at in 0..block.count() {
         let entry = block.entry(at).expect("a verified block has all its entries");
-        assert!(block.record(at).is_some());
-        let _one_of_equal_keys = block.find(entry.key);
+        let (keyspace, key) = block.key(&entry).expect("a verified entry has a key");
+        let _one_of_equal_keys = block.find((keyspace, &key), key_hash(keyspace, &key));
     }
 }
 

@@ -126,6 +126,7 @@ fn budgets(dice: &Dice) -> Budgets {
     Budgets {
         memtable_bytes: *dice.pick(&[16 << 10, 64 << 10, 256 << 10, 1 << 20]),
         cache_bytes: *dice.pick(&[16 << 10, 1 << 20]),
+        table_bytes: *dice.pick(&[4 << 10, 16 << 10, 8 << 20]),
         segment_bytes: *dice.pick(&[2 << 20, 2 << 20, 4 << 20]),
         log_keep_bytes: *dice.pick(&[0, 64 << 10, 8 << 20]),
         ..Budgets::default()

@@ -29,7 +29,7 @@ pub(super) async fn open<H: Host>(host: H, config: StoreConfig, control: Control
     let id = config.id;
     let failed = |source: StorageError| StoreError::Storage { store: id, source };
     disk.create_dir(&config.dir).await.map_err(|e| failed(e.into()))?;
-    let options = EngineOptions { cache_bytes: config.budgets.cache_bytes, seed: host.random(), ..Default::default() };
+    let options = engine_options(&config, host.random());
     let engine = Engine::open(disk.clone(), &config.dir, options).await.map_err(failed)?;
     let log_dir = format!("{}/log", config.dir);
     let (log, recovered) = Log::open(disk, &log_dir, log_options(&config)).await.map_err(failed)?;
@@ -53,6 +53,7 @@ pub(super) async fn open<H: Host>(host: H, config: StoreConfig, control: Control
     let peers = peers_of(&config);
     let mailbox = Mailbox { host: host.clone(), queue: Rc::new(RefCell::new(VecDeque::new())) };
     let now = host.now();
+    replicas.iter_mut().for_each(|replica| replica.flushed_ns = now.boot_ns);
     Ok(Store {
         witness: introduced(&control, &replicas),
         by_shard: replicas.iter().enumerate().map(|(slot, r): (usize, &Replica<DiskOf<H>>)| (r.shard, slot)).collect(),
@@ -112,6 +113,11 @@ fn introduced<D: Disk>(control: &Control, replicas: &[Replica<D>]) -> Option<Rc<
     let witness = control.witness()?;
     replicas.iter().for_each(|replica| witness.opened(&replica.raft));
     Some(witness)
+}
+
+fn engine_options(config: &StoreConfig, seed: u64) -> EngineOptions {
+    let (cache_bytes, table_bytes) = (config.budgets.cache_bytes, config.budgets.table_bytes);
+    EngineOptions { cache_bytes, table_bytes, seed, ..EngineOptions::default() }
 }
 
 fn log_options(config: &StoreConfig) -> LogOptions {

@@ -19,6 +19,8 @@ const TRANSFER_PAUSE_NS: u64 = 10_000_000_000;
 const RETRY_NS: u64 = 1_000_000_000;
 /// A failed merge is tried again after this, ns.
 const MERGE_RETRY_NS: u64 = 60_000_000_000;
+/// A tree that was not flushed for so long is merged wholly, ns: space that nobody needs.
+const SETTLE_NS: u64 = 30_000_000_000;
 /// Ticks of one shard are at least this far apart, ns.
 const TICK_NS: u64 = 100_000_000;
 
@@ -155,6 +157,7 @@ impl<H: Host> Store<H> {
         match result {
             Ok(()) => {
                 self.counters.flushes += 1;
+                self.replicas[slot].flushed_ns = now.boot_ns;
                 tracing::debug!(store = %self.config.id, %shard, index, "flushed");
                 self.note_flushed(slot);
                 self.start_merges(now);
@@ -172,15 +175,16 @@ impl<H: Host> Store<H> {
         }
         // A damaged tree is replaced, not merged; alone it merges what it can read.
         let sound = |r: &Replica<_>| !r.repair.held && (!r.repair.is_damaged() || r.raft.config().1.voters.len() < 2);
-        let wants =
-            |r: &&mut Replica<_>| !r.installing && sound(r) && now.boot_ns >= r.merge_from_ns && r.tree.wants_merge();
-        let Some(replica) = self.replicas.iter_mut().find(wants) else { return };
+        let may = |r: &Replica<_>| !r.installing && sound(r) && now.boot_ns >= r.merge_from_ns;
+        let quiet = |r: &Replica<_>| now.boot_ns.saturating_sub(r.flushed_ns) > SETTLE_NS;
+        let busy = self.replicas.iter().position(|r| may(r) && r.tree.wants_merge());
+        let settling = || self.replicas.iter().position(|r| quiet(r) && may(r) && r.tree.wants_settling());
+        let Some(slot) = busy.or_else(settling) else { return };
+        let replica = &mut self.replicas[slot];
         replica.merging = true;
-        let shard = replica.shard;
-        let merge = replica.tree.merge();
-        let mailbox = self.mailbox.clone();
+        let (shard, tree, mailbox) = (replica.shard, replica.tree.clone(), self.mailbox.clone());
         self.host.spawn(async move {
-            let result = merge.await;
+            let result = if busy.is_some() { tree.merge().await } else { tree.settle().await };
             mailbox.post(Done::Merged { shard, result });
         });
     }

@@ -6,14 +6,14 @@ use ringkv_shard::host::Host;
 use ringkv_storage::sst::TableId;
 
 const FOOTER: usize = 128;
-const HEAD: usize = 20;
+const TRAILER: usize = 24;
 
 /// An entry of a block, in place.
 pub struct Item<'b> {
     /// Its keyspace.
     pub keyspace: u32,
     /// Its key.
-    pub key: &'b mut [u8],
+    pub key: &'b [u8],
     /// Its value; empty when deleted.
     pub value: &'b mut [u8],
 }
@@ -27,17 +27,38 @@ fn is_whole(block: &[u8], id: &TableId, offset: usize) -> bool {
     end >= 4 && id.checksum(offset as u64, &block[..end]) as usize == number::<4>(block, end)
 }
 
-/// Shows every entry of a block; whether one was changed.
+/// Takes a number of as many bytes as it needs.
+fn varint(bytes: &[u8], at: &mut usize) -> usize {
+    let (mut number, mut shift) = (0, 0);
+    loop {
+        let byte = usize::from(bytes[*at]);
+        *at += 1;
+        number |= (byte & 0x7f) << shift;
+        shift += 7;
+        if byte < 0x80 {
+            return number;
+        }
+    }
+}
+
+/// Shows every entry of a block; whether one was changed. What merges made smaller is left alone: flushes are not.
 fn edit_block(block: &mut [u8], edit: &mut dyn FnMut(Item) -> bool) -> bool {
-    let count = number::<2>(block, block.len() - 8);
-    let offsets = block.len() - 8 - 2 * count;
+    let trailer = block.len() - TRAILER;
+    if block[trailer + 16] != 0 {
+        return false;
+    }
+    let (count, prefix) = (number::<2>(block, trailer + 12), number::<2>(block, trailer + 14));
+    let (offsets, prefix) = (trailer - 3 * count, block[..prefix].to_vec());
     let mut changed = false;
-    for at in 0..count {
-        let start = number::<2>(block, offsets + 2 * at);
-        let (keyspace, value, key) =
-            (number::<4>(block, start), number::<4>(block, start + 4), number::<2>(block, start + 16));
-        let (key, rest) = block[start + HEAD..offsets].split_at_mut(key);
-        changed |= edit(Item { keyspace: keyspace as u32, key, value: &mut rest[..value] });
+    for entry in 0..count {
+        let mut at = number::<2>(block, offsets + 2 * entry);
+        let head = varint(block, &mut at);
+        let value = if head & 3 == 1 { varint(block, &mut at) } else { 0 };
+        varint(block, &mut at);
+        let suffix_end = at + (head >> 2);
+        let laid = [&prefix, &block[at..suffix_end]].concat();
+        let keyspace = u32::from_be_bytes(laid[..4].try_into().expect("four bytes"));
+        changed |= edit(Item { keyspace, key: &laid[4..], value: &mut block[suffix_end..suffix_end + value] });
     }
     changed
 }
