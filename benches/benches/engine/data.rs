@@ -36,6 +36,22 @@ fn spelled(mut number: u64) -> Key {
     key
 }
 
+/// Keys as [`present`] and [`absent`], of bytes without a pattern.
+pub fn present_random(n: u64) -> Key {
+    random(2 * n)
+}
+
+/// See [`present_random`].
+pub fn absent_random(n: u64) -> Key {
+    random(2 * n + 1)
+}
+
+fn random(number: u64) -> Key {
+    let mut key = [0; KEY_BYTES];
+    StdRng::seed_from_u64(number).fill_bytes(&mut key);
+    key
+}
+
 /// All numbers below `count`, each once, in an order without a pattern: the same for everyone who gives this `seed`.
 pub fn shuffled(count: u64, seed: u64) -> Vec<u32> {
     let mut numbers: Vec<u32> = (0..u32::try_from(count).expect("counts are below 2^32")).collect();

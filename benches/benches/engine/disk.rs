@@ -3,7 +3,7 @@
 use crate::Bench;
 use crate::counting::Kind;
 use crate::data::{Key, USER_BYTES, Values, absent, keys, present, shuffled};
-use crate::drive::Drive;
+use crate::drive::{Drive, TABLES_DIR};
 use crate::fio::{Fio, random_reads};
 use crate::host::process_cpu;
 use crate::memory::median;
@@ -47,7 +47,7 @@ pub fn run(bench: &mut Bench) {
 
 /// All table files below a store's folder.
 fn tables(dir: &Path) -> Vec<PathBuf> {
-    let listed = std::fs::read_dir(dir.join("store-0000/tables")).expect("the store is there");
+    let listed = std::fs::read_dir(dir.join(TABLES_DIR)).expect("the store is there");
     listed.map(|entry| entry.expect("it can be listed").path()).collect()
 }
 

@@ -6,6 +6,7 @@ use crate::tasks::Tasks;
 use bytes::Bytes;
 use indicatif::ProgressBar;
 use ringkv_benches::KEYSPACE;
+use ringkv_storage::disk::fault::{FaultDisk, block_on};
 use ringkv_storage::disk::files::Root;
 use ringkv_storage::disk::uring::UringDisk;
 use ringkv_storage::disk::uring::ring::{Ring, RingOptions};
@@ -23,8 +24,11 @@ pub const MEMTABLE_BYTES: usize = 64 << 20;
 pub const CACHE_BYTES: usize = 64 << 20;
 /// A memtable that is never flushed for its size.
 pub const MEMTABLE_NO_LIMIT: usize = usize::MAX / 2;
+/// The store's folder, and that of its tables.
+const STORE_DIR: &str = "store-0000";
+pub const TABLES_DIR: &str = "store-0000/tables";
 /// Puts between two turns of the jobs: the keys of one call.
-const PUTS_A_TURN: u64 = 64;
+pub const PUTS_A_TURN: u64 = 64;
 
 /// The disk of these benches.
 pub type BenchDisk = CountingDisk<UringDisk>;
@@ -69,7 +73,7 @@ impl Drive {
         let disk = CountingDisk::over(UringDisk::over(root, ring.clone()));
         let tasks = Tasks::new(ring);
         let options = EngineOptions { cache_bytes, seed: 1, ..EngineOptions::default() };
-        let engine = tasks.block_on(Engine::open(disk.clone(), "store-0000", options)).expect("an empty folder opens");
+        let engine = tasks.block_on(Engine::open(disk.clone(), STORE_DIR, options)).expect("an empty folder opens");
         let tree = engine.tree(ShardId(1));
         let (flush, merge) = (Job::default(), Job::default());
         Drive { disk, tasks, engine, tree, memtable_bytes, index: 0, flush, merge }
@@ -77,25 +81,36 @@ impl Drive {
 
     /// Writes a key, and takes a turn now and then. Waits while two memtables are full.
     pub fn put(&mut self, key: &Key, value: Bytes) {
-        self.index += 1;
-        self.tree.put(self.index, KEYSPACE, key, value);
+        self.write(key, value);
         if self.index.is_multiple_of(PUTS_A_TURN) {
             self.tend();
-            while self.is_full() {
-                self.tasks.turn_waiting();
-                self.start_jobs();
-            }
         }
     }
 
-    /// Starts the jobs that are due and gives each a slice.
+    /// Writes a key and does nothing else.
+    pub fn write(&mut self, key: &Key, value: Bytes) {
+        self.index += 1;
+        self.tree.put(self.index, KEYSPACE, key, value);
+    }
+
+    /// Starts the jobs that are due and gives each a slice; goes on with them until there is room for a write.
     pub fn tend(&self) {
         self.start_jobs();
         self.tasks.turn();
+        while self.is_full() {
+            self.tasks.turn_waiting();
+            self.start_jobs();
+        }
+    }
+
+    /// As [`Drive::tend`] when no write is due before `limit` has passed: sleeps when the jobs do.
+    pub fn tend_within(&self, limit: Duration) {
+        self.start_jobs();
+        self.tasks.turn_within(limit);
     }
 
     /// Whether one memtable is being flushed and the next is full too.
-    pub fn is_full(&self) -> bool {
+    fn is_full(&self) -> bool {
         self.flush.running.get() && self.engine.memtable_bytes() >= 2 * self.memtable_bytes
     }
 
@@ -127,8 +142,13 @@ impl Drive {
 
     /// Puts entries 0..`count`, in an order without a pattern.
     pub fn load(&mut self, count: u64, values: &Values, pass: u64, progress: &ProgressBar) {
+        self.load_named(count, values, pass, present, progress);
+    }
+
+    /// As [`Drive::load`], with keys of another kind.
+    pub fn load_named(&mut self, count: u64, values: &Values, pass: u64, name: fn(u64) -> Key, progress: &ProgressBar) {
         for number in shuffled(count, pass) {
-            self.put(&present(u64::from(number)), values.of(u64::from(number), pass));
+            self.put(&name(u64::from(number)), values.of(u64::from(number), pass));
             if self.index.is_multiple_of(1 << 12) {
                 progress.inc(1 << 12);
             }
@@ -149,4 +169,9 @@ impl Drive {
     pub fn bytes_written(&self) -> u64 {
         self.disk.counts(Kind::Table).bytes_written + self.disk.counts(Kind::Manifest).bytes_written
     }
+}
+
+/// Flushes a tree whose disk answers at once; `index` is that of its last write.
+pub fn flush_to_memory(tree: &Tree<FaultDisk>, index: u64) {
+    block_on(tree.flush(Flushed { index, ..Flushed::default() }, Vec::new())).expect("the disk is sound");
 }

@@ -3,6 +3,7 @@
 //!
 //! `cargo bench -p ringkv-benches --bench engine -- [SCENARIO..] [--dir PATH] [--json FILE] [--scale F]`
 
+mod budgets;
 mod counting;
 mod data;
 mod disk;
@@ -10,8 +11,11 @@ mod drive;
 mod fio;
 mod host;
 mod memory;
+mod memtables;
+mod meters;
 mod overwrite;
 mod report;
+mod soak;
 mod tasks;
 
 use anyhow::Context;
@@ -19,6 +23,7 @@ use clap::{Parser, ValueEnum};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use report::Report;
 use std::path::PathBuf;
+use std::time::Duration;
 use tempfile::TempDir;
 
 /// Fewest entries of anything, however small the scale.
@@ -38,6 +43,9 @@ struct Args {
     /// Multiplies all counts of entries: 0.01 for a first look. Figures asked for are those of scale 1.
     #[arg(long, default_value_t = 1.0)]
     scale: f64,
+    /// How long the soak takes.
+    #[arg(long, default_value_t = 600)]
+    seconds: u64,
     /// Said by cargo.
     #[arg(long, hide = true)]
     bench: bool,
@@ -51,6 +59,12 @@ enum Scenario {
     Disk,
     /// Ten overwrites of two million entries: bytes written, space taken, puts a second.
     Overwrite,
+    /// What a table costs in memory for a key, and how often its filter is wrong.
+    Budgets,
+    /// The memtable beside maps in order: put, get, walk, seek.
+    Memtables,
+    /// Overwrites at 70% of the highest rate, for minutes: how long a put waits. Runs only when it is named.
+    Soak,
 }
 
 /// What every scenario needs.
@@ -95,13 +109,16 @@ fn main() -> anyhow::Result<()> {
     std::fs::create_dir_all(&args.dir).with_context(|| format!("making {}", args.dir.display()))?;
     let host = host::facts(&args.dir, args.scale);
     let mut bench = Bench { dir: args.dir, scale: args.scale, report: Report::new(args.json.as_deref(), host)? };
-    let all = Scenario::value_variants().iter().copied();
+    let all = Scenario::value_variants().iter().copied().filter(|scenario| *scenario != Scenario::Soak);
     let named = if args.scenarios.is_empty() { all.collect() } else { args.scenarios };
     for scenario in named {
         match scenario {
             Scenario::Memory => memory::run(&mut bench),
             Scenario::Disk => disk::run(&mut bench),
             Scenario::Overwrite => overwrite::run(&mut bench),
+            Scenario::Budgets => budgets::run(&mut bench),
+            Scenario::Memtables => memtables::run(&mut bench),
+            Scenario::Soak => soak::run(&mut bench, Duration::from_secs(args.seconds)),
         }
         bench.report.print()?;
     }

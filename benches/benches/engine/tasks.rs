@@ -103,6 +103,18 @@ impl Tasks {
         }
     }
 
+    /// As [`Tasks::turn`]; sleeps for at most `limit`, or until something completes, when nobody can go on.
+    pub fn turn_within(&self, limit: Duration) {
+        self.poll_all();
+        if self.is_awake() {
+            self.turn_ring();
+        } else if self.ring.in_flight() > 0 {
+            self.ring.turn().and_then(|_| self.ring.nap(limit)).expect("the ring works");
+        } else {
+            std::thread::sleep(limit);
+        }
+    }
+
     /// Turns until none is left.
     pub fn run(&self) {
         while !self.tasks.borrow().is_empty() {
@@ -128,11 +140,15 @@ impl Tasks {
     /// # Panics
     /// When nobody is awake and nothing is in flight: somebody waits for what never comes.
     fn rest(&self, awake: bool) {
-        if awake || self.tasks.borrow().iter().any(|task| task.awake.is_set()) {
+        if awake || self.is_awake() {
             return self.turn_ring();
         }
         assert!(self.ring.in_flight() > 0, "a task waits for what never comes");
         self.ring.turn_waiting().expect("the ring works");
+    }
+
+    fn is_awake(&self) -> bool {
+        self.tasks.borrow().iter().any(|task| task.awake.is_set())
     }
 
     fn turn_ring(&self) {
