@@ -300,7 +300,7 @@ impl<D: Disk> Tree<D> {
 
     /// Whether a merge of its tables is worth it.
     pub fn wants_merge(&self) -> bool {
-        choose(&self.state.version().facts(), &self.policy()).is_some()
+        self.state.version().wants_merge(&self.policy())
     }
 
     /// Whether [`Tree::settle`] would do something.

@@ -133,10 +133,8 @@ impl Drive {
         self.tasks.run();
         self.start_flush();
         self.tasks.run();
-        while self.tree.wants_merge() {
-            self.start_jobs();
-            self.tasks.run();
-        }
+        self.merge.start(&self.tasks, self.tree.settle());
+        self.tasks.run();
         self.tasks.block_on(self.engine.sweep());
     }
 
@@ -157,7 +155,7 @@ impl Drive {
 
     /// How many tables may have to be asked for one key.
     pub fn sorted_runs(&self) -> usize {
-        self.tree.table_count()
+        self.tree.run_count()
     }
 
     /// CPU time of flushes and of merges, without what the kernel does for them.

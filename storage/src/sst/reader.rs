@@ -145,6 +145,10 @@ impl<D: Disk> Table<D> {
     pub fn damage(&self) -> Option<StorageError> {
         self.damage.borrow().clone()
     }
+    /// Whether something was found wrong with its bytes.
+    pub fn is_damaged(&self) -> bool {
+        self.damage.borrow().is_some()
+    }
     /// Remembers an error that a second try gave again, if it is damage and the first one.
     pub(crate) fn found_damaged(&self, error: &StorageError) {
         if error.is_damage() {

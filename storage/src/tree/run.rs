@@ -28,7 +28,7 @@ impl<D: Disk> Clone for Member<D> {
 impl<D: Disk> Member<D> {
     /// Whether it is open and nothing was found wrong with it.
     pub(crate) fn is_sound(&self) -> bool {
-        self.table.as_ref().is_ok_and(|table| table.damage().is_none())
+        self.table.as_ref().is_ok_and(|table| !table.is_damaged())
     }
 
     /// What was found wrong with it.

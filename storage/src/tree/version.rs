@@ -1,7 +1,7 @@
 //! The durable side of a tree, swapped whole.
 
 use crate::cache::BlockCache;
-use crate::compaction::choose::Facts;
+use crate::compaction::choose::{Facts, Policy, choose};
 use crate::disk::Disk;
 use crate::engine::EngineState;
 use crate::error::StorageError;
@@ -11,6 +11,7 @@ use crate::sst::block::Block;
 use crate::sst::reader::{Found, Table, find_in};
 use crate::tree::run::{Member, Run};
 use crate::tree::{Lookup, Sought};
+use std::cell::Cell;
 use std::rc::Rc;
 
 /// Keys looked up side by side.
@@ -21,6 +22,8 @@ pub(crate) struct Version<D: Disk> {
     pub(crate) at: Option<Flushed>,
     /// Newest first: those of flushes, then the levels downwards.
     pub(crate) runs: Vec<Rc<Run<D>>>,
+    /// Whether a merge is wanted, and how many tables could be read when that was asked.
+    wanted: Cell<Option<(usize, bool)>>,
 }
 
 /// How far the search for a key has come.
@@ -40,7 +43,7 @@ pub(crate) enum Search {
 impl<D: Disk> Version<D> {
     /// Nothing was ever flushed.
     pub(crate) fn empty() -> Version<D> {
-        Version { at: None, runs: Vec::new() }
+        Version { at: None, runs: Vec::new(), wanted: Cell::default() }
     }
 
     /// Opens the tables of a record. One that is damaged stays closed: keys in its range that nothing newer answers are errors.
@@ -74,7 +77,7 @@ impl<D: Disk> Version<D> {
                 runs.push(Rc::new(Run::new(open)));
             }
         }
-        Version { at, runs }
+        Version { at, runs, wanted: Cell::default() }
     }
 
     /// All tables, newest run first.
@@ -122,6 +125,19 @@ impl<D: Disk> Version<D> {
                 }
             })
             .collect()
+    }
+
+    /// Whether a merge is wanted.
+    pub(crate) fn wants_merge(&self, policy: &Policy) -> bool {
+        let sound = self.members().filter(|member| member.is_sound()).count();
+        match self.wanted.get() {
+            Some((then, wanted)) if then == sound => wanted,
+            _ => {
+                let wanted = choose(&self.facts(), policy).is_some();
+                self.wanted.set(Some((sound, wanted)));
+                wanted
+            }
+        }
     }
 
     /// Looks keys up in filters and the block cache, side by side; those that are not `Open` are left alone.
