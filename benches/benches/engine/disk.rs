@@ -3,7 +3,7 @@
 use crate::Bench;
 use crate::counting::Kind;
 use crate::data::{Key, USER_BYTES, Values, absent, keys, present, shuffled};
-use crate::drive::{Drive, TABLES_DIR};
+use crate::drive::{Drive, tables};
 use crate::fio::{Fio, random_reads};
 use crate::host::process_cpu;
 use crate::memory::median;
@@ -12,7 +12,7 @@ use hdrhistogram::Histogram;
 use ringkv_benches::KEYSPACE;
 use ringkv_storage::gate::yield_now;
 use std::cell::{Cell, RefCell};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -43,12 +43,6 @@ pub fn run(bench: &mut Bench) {
     bench.report.row("sorted runs", Asked::Nothing, drive.sorted_runs() as f64, "runs");
     present_keys(bench, &drive, &tables(dir.path()));
     absent_keys(bench, &drive);
-}
-
-/// All table files below a store's folder.
-fn tables(dir: &Path) -> Vec<PathBuf> {
-    let listed = std::fs::read_dir(dir.join(TABLES_DIR)).expect("the store is there");
-    listed.map(|entry| entry.expect("it can be listed").path()).collect()
 }
 
 fn present_keys(bench: &mut Bench, drive: &Drive, tables: &[PathBuf]) {

@@ -14,9 +14,9 @@ use ringkv_storage::engine::{Engine, EngineOptions};
 use ringkv_storage::tree::{Flushed, Tree};
 use ringkv_wire::ids::ShardId;
 use std::cell::Cell;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What a store takes for its memtables when nobody says otherwise.
 pub const MEMTABLE_BYTES: usize = 64 << 20;
@@ -45,6 +45,8 @@ pub struct Drive {
     index: u64,
     flush: Job,
     merge: Job,
+    /// How long writes waited for room in memory.
+    waited: Cell<Duration>,
 }
 
 /// A kind of job, of which one runs at a time.
@@ -76,7 +78,7 @@ impl Drive {
         let engine = tasks.block_on(Engine::open(disk.clone(), STORE_DIR, options)).expect("an empty folder opens");
         let tree = engine.tree(ShardId(1));
         let (flush, merge) = (Job::default(), Job::default());
-        Drive { disk, tasks, engine, tree, memtable_bytes, index: 0, flush, merge }
+        Drive { disk, tasks, engine, tree, memtable_bytes, index: 0, flush, merge, waited: Cell::default() }
     }
 
     /// Writes a key, and takes a turn now and then. Waits while two memtables are full.
@@ -97,9 +99,13 @@ impl Drive {
     pub fn tend(&self) {
         self.start_jobs();
         self.tasks.turn();
-        while self.is_full() {
-            self.tasks.turn_waiting();
-            self.start_jobs();
+        if self.is_full() {
+            let begun = Instant::now();
+            while self.is_full() {
+                self.tasks.turn_waiting();
+                self.start_jobs();
+            }
+            self.waited.set(self.waited.get() + begun.elapsed());
         }
     }
 
@@ -163,6 +169,11 @@ impl Drive {
         (self.flush.cpu.get(), self.merge.cpu.get())
     }
 
+    /// How long writes waited because two memtables were full.
+    pub fn waited(&self) -> Duration {
+        self.waited.get()
+    }
+
     /// Bytes written to tables and manifests.
     pub fn bytes_written(&self) -> u64 {
         self.disk.counts(Kind::Table).bytes_written + self.disk.counts(Kind::Manifest).bytes_written
@@ -172,4 +183,10 @@ impl Drive {
 /// Flushes a tree whose disk answers at once; `index` is that of its last write.
 pub fn flush_to_memory(tree: &Tree<FaultDisk>, index: u64) {
     block_on(tree.flush(Flushed { index, ..Flushed::default() }, Vec::new())).expect("the disk is sound");
+}
+
+/// All table files below a store's folder.
+pub fn tables(dir: &Path) -> Vec<PathBuf> {
+    let listed = std::fs::read_dir(dir.join(TABLES_DIR)).expect("the store is there");
+    listed.map(|entry| entry.expect("it can be listed").path()).collect()
 }

@@ -1,5 +1,5 @@
-//! The storage engine through one shard's tree, without a server: lookups, amplification, stalls, and what tables cost in
-//! memory, each beside what is asked of it.
+//! The storage engine through one shard's tree, without a server: lookups, amplification, stalls, and what tables cost
+//! in memory, each beside what is asked of it.
 //!
 //! `cargo bench -p ringkv-benches --bench engine -- [SCENARIO..] [--dir PATH] [--json FILE] [--scale F]`
 
@@ -14,6 +14,8 @@ mod memory;
 mod memtables;
 mod meters;
 mod overwrite;
+#[cfg(feature = "peers")]
+mod peer;
 mod report;
 mod soak;
 mod tasks;

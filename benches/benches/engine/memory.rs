@@ -1,5 +1,5 @@
-//! Lookups of a million entries that memory knows: in the memtable, in tables whose blocks are all in the cache, and with the
-//! budgets that a store has by default.
+//! Lookups of a million entries that memory knows: in the memtable, in tables whose blocks are all in the cache, and
+//! with the budgets that a store has by default.
 
 use crate::Bench;
 use crate::data::{Key, VALUE_BYTES, Values, absent, keys, present, shuffled};
@@ -116,8 +116,8 @@ fn measure(bench: &mut Bench, place: &str, drive: &Drive) {
     bench.report.row(format!("{place}: not known to memory, at most"), Asked::Nothing, share, "% of keys");
 }
 
-/// Looks keys up, `batch` at once, and copies their values as an answer would. How many were found, and how many only the disk
-/// knows.
+/// Looks keys up, `batch` at once, and copies their values as an answer would. How many were found, and how many only
+/// the disk knows.
 fn look(drive: &Drive, wanted: &[Key], batch: usize) -> (usize, usize) {
     let (mut found, mut disk) = (0, 0);
     let mut answer = Vec::with_capacity(batch * VALUE_BYTES);

@@ -1,5 +1,5 @@
-//! The measurement behind the choice of the memtable: what maps in order take for a put, a get, a walk as a flush makes it and a
-//! seek for a scan, beside the product's hash index, which makes the order when somebody asks for it.
+//! The measurement behind the choice of the memtable: what maps in order take for a put, a get, a walk as a flush makes
+//! it and a seek for a scan, beside the product's hash index, which makes the order when somebody asks for it.
 
 mod maps;
 mod product;

@@ -1,6 +1,6 @@
-//! What the machine does beside the soak, so that its stalls are not mistaken for the engine's: on each CPU a pinned thread that
-//! sleeps 1 ms and records how late it woke, and a probe that writes 4 KiB and calls fdatasync. All by windows of time, to be
-//! laid beside the waits of puts.
+//! What the machine does beside the soak, so that its stalls are not mistaken for the engine's: on each CPU a pinned
+//! thread that sleeps 1 ms and records how late it woke, and a probe that writes 4 KiB and calls fdatasync. All by
+//! windows of time, to be laid beside the waits of puts.
 
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use std::fs::File;

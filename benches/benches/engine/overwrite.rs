@@ -3,13 +3,14 @@
 use crate::Bench;
 use crate::counting::Kind;
 use crate::data::{USER_BYTES, Values, present, shuffled};
-use crate::drive::Drive;
+use crate::drive::{Drive, tables};
 use crate::report::Asked;
 use ringkv_benches::KEYSPACE;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-const ENTRIES: u64 = 2_000_000;
-const PASSES: u64 = 10;
+pub const ENTRIES: u64 = 2_000_000;
+pub const PASSES: u64 = 10;
 /// Keys that are looked at in the end: that the last pass is what is there.
 const CHECKED: usize = 1000;
 
@@ -22,6 +23,8 @@ pub fn run(bench: &mut Bench) {
     bench.report.begin("overwrite");
     let done = overwrite(bench);
     done.tell(bench, "", true);
+    #[cfg(feature = "peers")]
+    crate::peer::overwrite(bench);
 }
 
 /// What ten overwrites took.
@@ -33,6 +36,8 @@ pub struct Overwritten {
     pub bytes_settled: u64,
     /// Until the last put was taken, and until all was settled.
     pub took: [Duration; 2],
+    /// How long puts waited for room in memory, where it is known.
+    pub waited: Option<Duration>,
     /// The jobs' CPU time where it is known: flushes, merges.
     pub cpu: Option<[Duration; 2]>,
 }
@@ -49,6 +54,9 @@ impl Overwritten {
         let puts = user / USER_BYTES as f64;
         row("puts", Asked::Nothing, puts / self.took[0].as_secs_f64(), "1/s");
         row("puts, with settling", Asked::Nothing, puts / self.took[1].as_secs_f64(), "1/s");
+        if let Some(waited) = self.waited {
+            row("puts waited for room in memory", Asked::Nothing, waited.as_secs_f64(), "s");
+        }
         if let Some([flushes, merges]) = self.cpu {
             row("CPU of flushes, without the kernel's", Asked::Nothing, flushes.as_secs_f64(), "s");
             row("CPU of merges, without the kernel's", Asked::Nothing, merges.as_secs_f64(), "s");
@@ -65,13 +73,13 @@ fn overwrite(bench: &Bench) -> Overwritten {
     // From here it counts: the first load has nothing to merge with.
     drive.disk.forget_peaks();
     let (written, (flushes, merges)) = (drive.bytes_written(), drive.jobs_cpu());
-    let begun = Instant::now();
+    let (begun, waited) = (Instant::now(), drive.waited());
     (1..=PASSES).for_each(|pass| drive.load(entries, &values, pass, &progress));
-    let put = begun.elapsed();
+    let (put, waited) = (begun.elapsed(), drive.waited() - waited);
     drive.settle();
     let settled = begun.elapsed();
     progress.finish_and_clear();
-    check(&drive, entries, &values);
+    check(&drive, dir.path(), entries, &values);
     let tables = drive.disk.counts(Kind::Table);
     let cpu = drive.jobs_cpu();
     Overwritten {
@@ -80,12 +88,15 @@ fn overwrite(bench: &Bench) -> Overwritten {
         bytes_peak: tables.bytes_peak,
         bytes_settled: tables.bytes_now,
         took: [put, settled],
+        waited: Some(waited),
         cpu: Some([cpu.0 - flushes, cpu.1 - merges]),
     }
 }
 
-/// A bench of a store that loses writes measures nothing.
-fn check(drive: &Drive, entries: u64, values: &Values) {
+/// A bench of a store that loses writes measures nothing, nor does one that counts wrong.
+fn check(drive: &Drive, dir: &Path, entries: u64, values: &Values) {
+    let there: u64 = tables(dir).iter().map(|path| path.metadata().expect("it was listed").len()).sum();
+    assert_eq!(drive.disk.counts(Kind::Table).bytes_now, there, "the tables' space is counted as it is");
     for number in shuffled(entries, 99).into_iter().take(CHECKED).map(u64::from) {
         let got = drive.tasks.block_on(drive.tree.get(KEYSPACE, &present(number))).expect("a sound disk");
         assert_eq!(got.expect("it was put").value, values.of(number, PASSES), "key {number}");

@@ -1,5 +1,5 @@
-//! Overwrites at a fixed rate for minutes, an open loop: how long puts wait for the jobs beside them, and how much of that the
-//! machine did.
+//! Overwrites at a fixed rate for minutes, an open loop: how long puts wait for the jobs beside them, and how much of
+//! that the machine did.
 
 use crate::Bench;
 use crate::data::{Values, present};
@@ -32,7 +32,8 @@ pub fn run(bench: &mut Bench, length: Duration) {
     drive.load(entries, &values, 0, &progress);
     progress.finish_and_clear();
     let peak = peak(&mut drive, entries, &values, PEAK_FOR.mul_f64(bench.scale.min(1.0)));
-    let mut soak = Soak { drive, values, entries, begun: Instant::now(), waits: histogram(), stalls: Vec::new() };
+    let (begun, waited) = (Instant::now(), drive.waited());
+    let mut soak = Soak { drive, values, entries, begun, waited, waits: histogram(), stalls: Vec::new() };
     let meters = Meters::start(soak.begun, dir.path());
     let progress = bench.progress("soaking", length.as_secs());
     let puts = soak.go_on(peak * SHARE_OF_PEAK, length, |second| progress.set_position(second));
@@ -72,6 +73,8 @@ struct Soak {
     values: Values,
     entries: u64,
     begun: Instant,
+    /// What [`Drive::waited`] said then.
+    waited: Duration,
     /// Nanoseconds.
     waits: Histogram<u64>,
     /// The first put of each turn that came late: those behind it in the turn waited for the same, and less.
@@ -135,6 +138,7 @@ impl Soak {
         let worst = self.stalls.iter().map(beyond).max().unwrap_or_default();
         let asked = Asked::AtMost(BEYOND_ASKED_MS);
         report.row("longest wait beyond what either meter saw", asked, ms(worst), "ms");
+        report.row("two memtables were full for", Asked::Nothing, ms(self.drive.waited() - self.waited), "ms");
         let all = self.begun.elapsed();
         report.row("all along: a thread woke late by", Asked::Nothing, ms(hiccups.longest(Duration::ZERO, all)), "ms");
         report.row("all along: 4 KiB flushed in", Asked::Nothing, ms(flushes.longest(Duration::ZERO, all)), "ms");
