@@ -1,25 +1,111 @@
 //! The block cache of a store: verified blocks, by table and offset, within a budget of bytes.
+//!
+//! Blocks stand in slots of one page each, side by side in huge pages: a block at a page of its own somewhere costs a walk over the
+//! page tables for each look. Each table knows in which slots its blocks are ([`Places`]), so that a hit asks no map; the map, which
+//! decides who stays, hears of hits later, some at each insertion.
 
+use crate::memory::{Pages, prefetch};
 use crate::mix::mix;
 use crate::sst::block::Block;
+use crate::sst::index::BlockPlace;
+use crate::sst::view::View;
 use quick_cache::unsync::{Cache, DefaultLifecycle};
 use quick_cache::{OptionsBuilder, Weighter};
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, Ref, RefCell};
 use std::hash::{BuildHasher, Hasher};
+use std::rc::Rc;
+use zerocopy::little_endian::{U16, U64};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 type Key = (u64, u64);
 
-/// What a block costs besides its bytes: the cache's own records of it, of what it remembers of evicted ones, and the
-/// buffer's header.
-const BLOCK_OVERHEAD_BYTES: u64 = 192;
+/// What a block costs besides its bytes: the cache's own records of it, and of what it remembers of evicted ones.
+const BLOCK_OVERHEAD_BYTES: usize = 160;
+/// Bytes of a slot.
+const SLOT_BYTES: usize = 4096;
+/// Slots that are made at once: one huge page.
+const CHUNK_SLOTS: usize = 512;
+
+/// Most slots of which it is remembered that they were hit.
+const TOUCHED_MAX: usize = 1024;
+/// Hits that the map hears of at one insertion.
+const TOLD_AT_ONCE: usize = 32;
+
+/// In front of a block in its slot.
+#[derive(Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+struct Head {
+    base: U64,
+    raw_bytes: U16,
+    prefix_bytes: U16,
+    count: U16,
+    zero: U16,
+}
+const HEAD_BYTES: usize = size_of::<Head>();
+const _: () = assert!(HEAD_BYTES == 16);
+
+/// Where the blocks of one table are, by their number: a slot's number + 1, or one of two other words.
+pub struct Places(Box<[Cell<u32>]>);
+
+/// Not in the cache.
+const NOWHERE: u32 = 0;
+/// In the cache, but in no slot.
+const ON_HEAP: u32 = u32::MAX;
+
+impl Places {
+    /// Of a table with so many blocks, none of which is in the cache.
+    pub fn new(blocks: usize) -> Places {
+        Places((0..blocks).map(|_| Cell::new(NOWHERE)).collect())
+    }
+
+    #[inline]
+    fn get(&self, block: usize) -> u32 {
+        self.0.get(block).map_or(NOWHERE, Cell::get)
+    }
+
+    fn set(&self, block: usize, place: u32) {
+        if let Some(cell) = self.0.get(block) {
+            cell.set(place);
+        }
+    }
+}
+
+/// A block that is kept, until this is dropped.
+struct Held {
+    places: Rc<Places>,
+    block: usize,
+    kept: Kept,
+}
+
+enum Kept {
+    Slot {
+        number: u32,
+        free: Rc<RefCell<Vec<u32>>>,
+    },
+    /// It is larger than a slot.
+    Heap(Block),
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.places.set(self.block, NOWHERE);
+        if let Kept::Slot { number, free } = &self.kept {
+            free.borrow_mut().push(*number);
+        }
+    }
+}
 
 #[derive(Clone)]
 struct Weight;
 
-impl Weighter<Key, Block> for Weight {
-    fn weight(&self, _: &Key, block: &Block) -> u64 {
-        // The block shares the pages it was read into.
-        block.bytes().next_multiple_of(crate::disk::ALIGN) as u64 + BLOCK_OVERHEAD_BYTES
+impl Weighter<Key, Held> for Weight {
+    fn weight(&self, _: &Key, held: &Held) -> u64 {
+        let bytes = match &held.kept {
+            Kept::Slot { .. } => SLOT_BYTES,
+            // The block may share the pages it was read into.
+            Kept::Heap(block) => block.raw().len().next_multiple_of(crate::disk::ALIGN) + crate::disk::ALIGN,
+        };
+        (bytes + BLOCK_OVERHEAD_BYTES) as u64
     }
 }
 
@@ -51,50 +137,212 @@ impl Hasher for Mixer {
     }
 }
 
+/// The memory of all slots.
+#[derive(Default)]
+struct Slots {
+    chunks: Vec<Pages>,
+    /// Who is in each slot, and whether it was hit since the map heard of it.
+    of: Vec<(Key, Cell<bool>)>,
+}
+
+impl Slots {
+    #[inline]
+    fn bytes(&self, number: u32) -> &[u8] {
+        let (chunk, at) = (number as usize / CHUNK_SLOTS, number as usize % CHUNK_SLOTS * SLOT_BYTES);
+        &self.chunks[chunk].bytes()[at..at + SLOT_BYTES]
+    }
+
+    /// Makes more of them; the first is given away, the others are free.
+    fn grow(&mut self, free: &mut Vec<u32>) -> u32 {
+        let first = self.of.len();
+        self.chunks.push(Pages::zeroed(CHUNK_SLOTS * SLOT_BYTES / size_of::<u64>()));
+        self.of.resize_with(first + CHUNK_SLOTS, || ((0, 0), Cell::new(false)));
+        free.extend((first as u32 + 1..(first + CHUNK_SLOTS) as u32).rev());
+        first as u32
+    }
+
+    /// Copies a block into a slot.
+    fn lay(&mut self, number: u32, key: Key, block: &Block) {
+        let (base, prefix_bytes, count) = block.shape();
+        let head = Head {
+            base: U64::new(base),
+            raw_bytes: U16::new(block.raw().len() as u16),
+            prefix_bytes: U16::new(prefix_bytes as u16),
+            count: U16::new(count as u16),
+            zero: U16::new(0),
+        };
+        let (chunk, at) = (number as usize / CHUNK_SLOTS, number as usize % CHUNK_SLOTS * SLOT_BYTES);
+        let slot = &mut self.chunks[chunk].bytes_mut()[at..at + SLOT_BYTES];
+        slot[..HEAD_BYTES].copy_from_slice(head.as_bytes());
+        slot[HEAD_BYTES..HEAD_BYTES + block.raw().len()].copy_from_slice(block.raw());
+        self.of[number as usize] = (key, Cell::new(false));
+    }
+}
+
 /// Blocks of all tables of a store.
 pub struct BlockCache {
-    blocks: RefCell<Cache<Key, Block, Weight, Seeded>>,
+    /// Who stays.
+    map: RefCell<Cache<Key, Held, Weight, Seeded>>,
+    slots: RefCell<Slots>,
+    /// Slots that hold nothing.
+    free: Rc<RefCell<Vec<u32>>>,
+    /// Slots that were hit and that the map is to hear of.
+    touched: RefCell<Vec<u32>>,
     hits: Cell<u64>,
     misses: Cell<u64>,
 }
 
 impl BlockCache {
-    /// At most `budget` bytes; blocks have about `block_bytes`.
-    pub fn new(budget: usize, block_bytes: usize, seed: u64) -> BlockCache {
+    /// At most `budget` bytes.
+    pub fn new(budget: usize, seed: u64) -> BlockCache {
         let mut options = OptionsBuilder::new();
         options
-            .estimated_items_capacity(budget / (block_bytes + BLOCK_OVERHEAD_BYTES as usize))
+            .estimated_items_capacity(budget / (SLOT_BYTES + BLOCK_OVERHEAD_BYTES))
             .weight_capacity(budget as u64)
             .shards(1);
         let options = options.build().expect("both capacities are given");
-        let blocks = RefCell::new(Cache::with_options(options, Weight, Seeded(seed), DefaultLifecycle::default()));
-        BlockCache { blocks, hits: Cell::new(0), misses: Cell::new(0) }
-    }
-
-    /// The block at `offset` of the table with this handle.
-    pub fn get(&self, handle: u64, offset: u64) -> Option<Block> {
-        let block = self.blocks.borrow_mut().get(&(handle, offset)).cloned();
-        let counter = if block.is_some() { &self.hits } else { &self.misses };
-        counter.set(counter.get() + 1);
-        block
-    }
-
-    /// Keeps a block, making room; one larger than an eighth of the budget is not kept.
-    pub fn insert(&self, handle: u64, offset: u64, block: Block) {
-        let mut blocks = self.blocks.borrow_mut();
-        if Weight.weight(&(handle, offset), &block) <= blocks.capacity() / 8 {
-            blocks.insert((handle, offset), block);
+        BlockCache {
+            map: RefCell::new(Cache::with_options(options, Weight, Seeded(seed), DefaultLifecycle::default())),
+            slots: RefCell::default(),
+            free: Rc::default(),
+            touched: RefCell::default(),
+            hits: Cell::new(0),
+            misses: Cell::new(0),
         }
-        assert!(blocks.weight() <= blocks.capacity(), "the cache stays within its budget");
+    }
+
+    /// For lookups. While it lives, nothing can be kept.
+    pub fn reader(&self) -> Reader<'_> {
+        Reader { cache: self, map: self.map.borrow(), slots: self.slots.borrow() }
+    }
+
+    /// Looks into a block of the table with this handle, if it is here.
+    pub fn look<T>(&self, table: (u64, &Places), place: BlockPlace, into: impl FnOnce(View<'_>) -> T) -> Option<T> {
+        let reader = self.reader();
+        let view = reader.get(table, place).and_then(Spot::view);
+        view.map(into)
+    }
+
+    /// Keeps a block of the table with this handle, making room; one larger than an eighth of the budget is not kept.
+    pub fn insert(&self, table: (u64, &Rc<Places>), place: BlockPlace, block: &Block) {
+        let mut map = self.map.borrow_mut();
+        self.tell_hits(&map);
+        let (key, most) = ((table.0, place.offset), map.capacity() / 8);
+        let in_slot = HEAD_BYTES + block.raw().len() <= SLOT_BYTES;
+        let kept = if !in_slot {
+            Kept::Heap(block.clone())
+        } else if most as usize >= SLOT_BYTES + BLOCK_OVERHEAD_BYTES {
+            let mut slots = self.slots.borrow_mut();
+            let taken = self.free.borrow_mut().pop();
+            let number = taken.unwrap_or_else(|| slots.grow(&mut self.free.borrow_mut()));
+            slots.lay(number, key, block);
+            Kept::Slot { number, free: self.free.clone() }
+        } else {
+            return;
+        };
+        let held = Held { places: table.1.clone(), block: place.number, kept };
+        if Weight.weight(&key, &held) <= most {
+            let at = if let Kept::Slot { number, .. } = held.kept { number + 1 } else { ON_HEAP };
+            map.insert(key, held);
+            // What stood there before is dropped by now, and it may not have been admitted.
+            let stays = map.peek(&key).is_some();
+            table.1.set(place.number, if stays { at } else { NOWHERE });
+        }
+        assert!(map.weight() <= map.capacity(), "the cache stays within its budget");
+    }
+
+    /// Some of the hits since the last insertion.
+    fn tell_hits(&self, map: &Cache<Key, Held, Weight, Seeded>) {
+        let slots = self.slots.borrow();
+        let mut touched = self.touched.borrow_mut();
+        let from = touched.len().saturating_sub(TOLD_AT_ONCE);
+        for number in touched.drain(from..) {
+            let (key, hit) = &slots.of[number as usize];
+            hit.set(false);
+            map.get(key);
+        }
     }
 
     /// Bytes held.
     pub fn bytes(&self) -> u64 {
-        self.blocks.borrow().weight()
+        self.map.borrow().weight()
     }
 
     /// Lookups that found their block, and that did not.
     pub fn hits_and_misses(&self) -> (u64, u64) {
         (self.hits.get(), self.misses.get())
+    }
+}
+
+/// Looks blocks up where they are.
+pub struct Reader<'c> {
+    cache: &'c BlockCache,
+    map: Ref<'c, Cache<Key, Held, Weight, Seeded>>,
+    slots: Ref<'c, Slots>,
+}
+
+impl Reader<'_> {
+    /// A block of the table with this handle.
+    #[inline]
+    pub fn get(&self, table: (u64, &Places), place: BlockPlace) -> Option<Spot<'_>> {
+        let spot = match table.1.get(place.number) {
+            NOWHERE => None,
+            ON_HEAP => self.map.get(&(table.0, place.offset)).and_then(|held| match &held.kept {
+                Kept::Heap(block) => Some(Spot::Heap(block)),
+                Kept::Slot { .. } => None,
+            }),
+            at => {
+                self.touch(at - 1);
+                Some(Spot::Slot(self.slots.bytes(at - 1)))
+            }
+        };
+        let counter = if spot.is_some() { &self.cache.hits } else { &self.cache.misses };
+        counter.set(counter.get() + 1);
+        spot
+    }
+
+    #[inline]
+    fn touch(&self, number: u32) {
+        if !self.slots.of[number as usize].1.replace(true) {
+            let mut touched = self.cache.touched.borrow_mut();
+            if touched.len() < TOUCHED_MAX {
+                touched.push(number);
+            } else {
+                self.slots.of[number as usize].1.set(false);
+            }
+        }
+    }
+}
+
+/// Where a block stands, not yet looked at.
+#[derive(Clone, Copy)]
+pub enum Spot<'c> {
+    /// A head and a block.
+    Slot(&'c [u8]),
+    /// A block.
+    Heap(&'c Block),
+}
+
+impl<'c> Spot<'c> {
+    /// Asks for the memory where a search begins.
+    #[inline]
+    pub fn prefetch(&self) {
+        if let Spot::Slot(slot) = self {
+            [0, 64, 128].into_iter().for_each(|at| prefetch(slot.get(at)));
+        }
+    }
+
+    /// The block.
+    #[inline]
+    pub fn view(self) -> Option<View<'c>> {
+        match self {
+            Spot::Slot(slot) => {
+                let (head, rest) = Head::ref_from_prefix(slot).ok()?;
+                let raw = rest.get(..usize::from(head.raw_bytes.get()))?;
+                let (prefix_bytes, count) = (usize::from(head.prefix_bytes.get()), usize::from(head.count.get()));
+                View::new(raw, head.base.get(), prefix_bytes, count)
+            }
+            Spot::Heap(block) => block.view(),
+        }
     }
 }

@@ -126,7 +126,7 @@ impl<D: Disk> Engine<D> {
             records.values().flat_map(|record| &record.tables).map(|table| table.place.number).collect();
         let highest =
             files.iter().filter_map(|name| table_number(name)).chain(named.iter().copied()).max().unwrap_or(0);
-        let cache = BlockCache::new(options.cache_bytes, options.block_bytes, options.seed);
+        let cache = BlockCache::new(options.cache_bytes, options.seed);
         let ids = RefCell::new(ids(options.seed, manifest.number(), 2));
         let state = Rc::new(EngineState {
             disk,

@@ -4,7 +4,7 @@ use crate::disk::Disk;
 use crate::error::StorageError;
 use crate::gate::Pace;
 use crate::memtable::{Memtable, Walk};
-use crate::sst::block::{key_of, lay_key};
+use crate::sst::view::{key_of, lay_key};
 use crate::sst::{TreeKey, Value};
 use crate::tree::run::{Run, RunScan};
 use bytes::Bytes;

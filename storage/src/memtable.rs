@@ -3,7 +3,6 @@
 
 mod arena;
 mod index;
-mod pages;
 mod walk;
 
 pub(crate) use walk::Walk;

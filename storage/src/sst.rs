@@ -14,6 +14,7 @@ pub mod scan;
 pub mod scrub;
 mod varint;
 pub mod verify;
+pub mod view;
 pub mod writer;
 
 use crate::error::StorageError;
@@ -60,7 +61,7 @@ pub type TreeKey<'k> = (KeyspaceId, &'k [u8]);
 /// A value and the log index that wrote it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Value {
-    /// The bytes. They may share the memory of a block: copy what is kept for long.
+    /// The bytes. Those of a walk share the memory of a block: copy what is kept for long.
     pub value: Bytes,
     /// Log index of the write.
     pub version: u64,

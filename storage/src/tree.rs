@@ -242,11 +242,12 @@ impl<D: Disk> Tree<D> {
         slots: &[Option<Slot<'_>>],
         each: &mut impl FnMut(Lookup<'_>),
     ) {
-        let mut found = [const { Search::Open }; SIDE_BY_SIDE];
+        let mut found = [Search::Open; SIDE_BY_SIDE];
         for (found, _) in found.iter_mut().zip(slots).filter(|(_, slot)| slot.is_some()) {
             *found = Search::Elsewhere;
         }
-        version.search(&self.engine.cache, keys, &mut found);
+        let cache = self.engine.cache.reader();
+        version.search(&cache, keys, &mut found);
         for (slot, found) in slots.iter().zip(&found).take(keys.len()) {
             each(slot.map_or_else(|| found.lookup(), Lookup::from));
         }

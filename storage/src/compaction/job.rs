@@ -97,5 +97,5 @@ pub(crate) async fn write_tables<D: Disk>(
 }
 
 fn is_at_or_behind(key: TreeKey<'_>, guard: &[u8]) -> bool {
-    crate::sst::block::key_of(guard).is_none_or(|guard| key >= guard)
+    crate::sst::view::key_of(guard).is_none_or(|guard| key >= guard)
 }

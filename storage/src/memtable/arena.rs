@@ -1,7 +1,6 @@
 //! Records one behind the other, in chunks; a place names one for as long as the memtable lives.
 
-use super::pages::Pages;
-use crate::memory::prefetch;
+use crate::memory::{Pages, prefetch};
 use crate::sst::TreeKey;
 use ringkv_wire::ids::KeyspaceId;
 use zerocopy::little_endian::{U16, U32, U64};

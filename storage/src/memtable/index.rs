@@ -3,8 +3,7 @@
 //! A slot is one word, tag and place. A tag's upper bits are its home, so that a table twice as large has its entries in the
 //! same order, and growing is one pass over both.
 
-use super::pages::Pages;
-use crate::memory::prefetch;
+use crate::memory::{Pages, prefetch};
 use crate::mix::mix;
 
 /// log2 of the slots that a table begins with.

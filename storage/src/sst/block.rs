@@ -2,12 +2,12 @@
 
 use crate::error::StorageError;
 use crate::sst::compress::{Compression, Compressor};
+use crate::sst::view::{
+    ENTRY_TAIL_BYTES, Entry, KEYSPACE_BYTES, KIND_BITS, KIND_TOMBSTONE, KIND_VALUE, View, lay_key, tag,
+};
 use crate::sst::{TableId, TreeKey, damaged, varint};
 use bytes::Bytes;
-use ringkv_wire::ids::KeyspaceId;
 use ringkv_wire::limits::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
-use std::cmp::Ordering;
-use std::ops::Range;
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
@@ -17,16 +17,8 @@ pub const TRAILER_BYTES: usize = size_of::<Trailer>();
 pub const BLOCK_TARGET_MAX: usize = 32_768;
 /// Longest beginning that the keys of a block share without repeating it.
 pub const PREFIX_BYTES_MAX: usize = 1024;
-/// What an entry costs besides its bytes: offset and tag.
-const ENTRY_TAIL_BYTES: usize = size_of::<U16>() + 1;
-/// Bytes of a keyspace in front of its keys.
-const KEYSPACE_BYTES: usize = 4;
 /// No block is larger, as it is: one entry, and what goes with it.
 const RAW_BYTES_MAX: usize = KEY_BYTES_MAX + VALUE_BYTES_MAX + 64;
-
-const KIND_BITS: u32 = 2;
-const KIND_VALUE: u64 = 1;
-const KIND_TOMBSTONE: u64 = 2;
 
 #[derive(Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
@@ -42,23 +34,6 @@ struct Trailer {
 
 const _: () = assert!(size_of::<Trailer>() == 24);
 const _: () = assert!(std::mem::offset_of!(Trailer, compression) == 16);
-
-/// One byte of a key's hash: entries whose tag differs are not looked at. Its lowest: the highest are the same all over a shard.
-fn tag(hash: u64) -> u8 {
-    hash as u8
-}
-
-/// A key with its keyspace in front, as bytes whose order is the tree's.
-pub(crate) fn lay_key(key: TreeKey<'_>, out: &mut Vec<u8>) {
-    out.extend_from_slice(&key.0.0.to_be_bytes());
-    out.extend_from_slice(key.1);
-}
-
-/// The key that [`lay_key`] laid; none when it is too short.
-pub(crate) fn key_of(laid: &[u8]) -> Option<TreeKey<'_>> {
-    let (keyspace, key) = laid.split_first_chunk::<KEYSPACE_BYTES>()?;
-    Some((KeyspaceId(u32::from_be_bytes(*keyspace)), key))
-}
 
 fn length_bytes(value: Option<&[u8]>) -> usize {
     value.map_or(0, |value| varint::bytes_of(value.len() as u64))
@@ -84,8 +59,9 @@ pub struct BlockBuilder {
     /// Bytes of the lengths of all values.
     lengths: usize,
     versions: Option<(u64, u64)>,
-    /// Made anew for each block.
+    /// Made anew for each block: the block, and its entries.
     raw: Vec<u8>,
+    laid: Vec<u8>,
 }
 
 impl BlockBuilder {
@@ -156,54 +132,42 @@ impl BlockBuilder {
         out.len() - start
     }
 
-    /// Makes the raw block: prefix, entries, offsets, tags.
+    /// Makes the raw block: prefix, offsets, tags, entries. What a search reads first stands together.
     fn lay(&mut self, prefix_bytes: usize, base: u64) {
-        let mut raw = std::mem::take(&mut self.raw);
+        let (mut raw, mut entries) = (std::mem::take(&mut self.raw), std::mem::take(&mut self.laid));
         raw.clear();
+        entries.clear();
         raw.extend_from_slice(&self.bytes[..prefix_bytes]);
-        let (mut offsets, mut from) = (Vec::with_capacity(self.entries.len()), 0);
+        let mut from = 0;
         for entry in &self.entries {
-            offsets.push(U16::new(u16::try_from(raw.len()).expect("a block is closed before its target")));
+            let offset = u16::try_from(entries.len()).expect("a block is closed before its target");
+            raw.extend_from_slice(&offset.to_le_bytes());
             let suffix = &self.bytes[from + prefix_bytes..from + entry.key_bytes];
             let kind = if entry.value_bytes.is_some() { KIND_VALUE } else { KIND_TOMBSTONE };
-            varint::put((suffix.len() as u64) << KIND_BITS | kind, &mut raw);
+            varint::put((suffix.len() as u64) << KIND_BITS | kind, &mut entries);
             if let Some(bytes) = entry.value_bytes {
-                varint::put(bytes as u64, &mut raw);
+                varint::put(bytes as u64, &mut entries);
             }
-            varint::put(entry.version - base, &mut raw);
-            raw.extend_from_slice(suffix);
+            varint::put(entry.version - base, &mut entries);
+            entries.extend_from_slice(suffix);
             from += entry.key_bytes;
             let value_end = from + entry.value_bytes.unwrap_or(0);
-            raw.extend_from_slice(&self.bytes[from..value_end]);
+            entries.extend_from_slice(&self.bytes[from..value_end]);
             from = value_end;
         }
-        raw.extend_from_slice(offsets.as_bytes());
         raw.extend(self.entries.iter().map(|entry| entry.tag));
-        self.raw = raw;
+        raw.extend_from_slice(&entries);
+        (self.raw, self.laid) = (raw, entries);
     }
 }
 
 /// A block whose checksum and structure were verified: all its offsets lie inside.
 #[derive(Clone, Debug)]
 pub struct Block {
-    /// Prefix, entries, offsets, tags.
     raw: Bytes,
     base: u64,
     prefix_bytes: usize,
-    offsets_start: usize,
     count: usize,
-}
-
-/// An entry of a block.
-#[derive(Clone, Copy, Debug)]
-pub struct Entry<'b> {
-    /// What its laid key has behind the block's prefix.
-    suffix: &'b [u8],
-    /// Log index of the write.
-    pub version: u64,
-    /// The value; none when deleted.
-    pub value: Option<&'b [u8]>,
-    end: usize,
 }
 
 impl Block {
@@ -234,38 +198,19 @@ impl Block {
         let Some(raw) = raw else {
             return Err(problem(&format!("{raw_bytes} bytes stored by {compression:?}"), "others".into()));
         };
-        let count = usize::from(trailer.count.get());
-        let prefix_bytes = usize::from(trailer.prefix_bytes.get());
-        let offsets_start = raw_bytes.checked_sub(count * ENTRY_TAIL_BYTES).filter(|_| count > 0);
-        let Some(offsets_start) = offsets_start.filter(|start| prefix_bytes <= *start) else {
-            return Err(problem("entries", format!("{count} in {raw_bytes} bytes")));
-        };
-        let block = Block { raw, base: trailer.base.get(), prefix_bytes, offsets_start, count };
-        match block.first_gap() {
-            None => Ok(block),
-            Some(entry) => Err(problem("entries without gaps", format!("entry {entry} out of place"))),
+        let (count, prefix_bytes) = (usize::from(trailer.count.get()), usize::from(trailer.prefix_bytes.get()));
+        let block = Block { raw, base: trailer.base.get(), prefix_bytes, count };
+        match block.view().map(|view| view.first_gap()) {
+            Some(None) => Ok(block),
+            Some(Some(entry)) => Err(problem("entries without gaps", format!("entry {entry} out of place"))),
+            None => Err(problem("entries", format!("{count} in {raw_bytes} bytes"))),
         }
     }
 
-    /// The first entry that does not end where the next one starts, or has too short a key.
-    fn first_gap(&self) -> Option<usize> {
-        let mut expected = self.prefix_bytes;
-        for at in 0..self.count {
-            let entry = self.entry(at).filter(|entry| {
-                let key_bytes = self.prefix_bytes + entry.suffix.len();
-                (KEYSPACE_BYTES..=KEYSPACE_BYTES + KEY_BYTES_MAX).contains(&key_bytes)
-            });
-            let Some(entry) = entry.filter(|_| self.offset(at) == Some(expected)) else { return Some(at) };
-            expected = entry.end;
-        }
-        (expected != self.offsets_start).then_some(self.count)
-    }
-
+    /// To look into it.
     #[inline]
-    fn offset(&self, at: usize) -> Option<usize> {
-        let start = self.offsets_start + at * size_of::<U16>();
-        let bytes = self.raw.get(start..start + size_of::<U16>()).filter(|_| at < self.count)?;
-        U16::read_from_bytes(bytes).ok().map(|offset| usize::from(offset.get()))
+    pub fn view(&self) -> Option<View<'_>> {
+        View::new(&self.raw, self.base, self.prefix_bytes, self.count)
     }
 
     /// Number of entries, at least 1.
@@ -273,120 +218,25 @@ impl Block {
         self.count
     }
 
-    /// Bytes of memory it holds.
-    pub fn bytes(&self) -> usize {
-        self.raw.len()
+    /// Prefix, offsets, tags, entries.
+    pub(crate) fn raw(&self) -> &[u8] {
+        &self.raw
     }
 
-    fn prefix(&self) -> &[u8] {
-        &self.raw[..self.prefix_bytes]
-    }
-
-    fn tags(&self) -> &[u8] {
-        &self.raw[self.offsets_start + self.count * size_of::<U16>()..]
+    /// What [`View::new`] takes besides.
+    pub(crate) fn shape(&self) -> (u64, usize, usize) {
+        (self.base, self.prefix_bytes, self.count)
     }
 
     /// Entry number `at`; none behind the last.
     #[inline]
     pub fn entry(&self, at: usize) -> Option<Entry<'_>> {
-        let mut rest = self.raw.get(self.offset(at)?..self.offsets_start)?;
-        let head = varint::take(&mut rest)?;
-        let value_bytes = match head & ((1 << KIND_BITS) - 1) {
-            KIND_VALUE => Some(usize::try_from(varint::take(&mut rest)?).ok()?),
-            KIND_TOMBSTONE => None,
-            _ => return None,
-        };
-        let version = self.base.checked_add(varint::take(&mut rest)?)?;
-        let (suffix, rest) = rest.split_at_checked(usize::try_from(head >> KIND_BITS).ok()?)?;
-        let (value, left) = rest.split_at_checked(value_bytes.unwrap_or(0))?;
-        let value = value_bytes.map(|_| value);
-        Some(Entry { suffix, version, value, end: self.offsets_start - left.len() })
-    }
-
-    /// The key of an entry of this block.
-    pub fn key(&self, entry: &Entry<'_>) -> Option<(KeyspaceId, Bytes)> {
-        let mut laid = Vec::new();
-        self.lay_key_of(entry, &mut laid);
-        key_of(&laid).map(|(keyspace, key)| (keyspace, Bytes::copy_from_slice(key)))
-    }
-
-    /// Lays the key of an entry of this block into `out`, as [`lay_key`] does.
-    pub(crate) fn lay_key_of(&self, entry: &Entry<'_>, out: &mut Vec<u8>) {
-        out.clear();
-        out.extend_from_slice(self.prefix());
-        out.extend_from_slice(entry.suffix);
-    }
-
-    /// The order of an entry's key and another, laid one.
-    fn compare(&self, entry: &Entry<'_>, laid: &[u8]) -> Ordering {
-        let prefix = self.prefix();
-        let (front, rest) = laid.split_at(prefix.len().min(laid.len()));
-        prefix.cmp(front).then_with(|| entry.suffix.cmp(rest))
-    }
-
-    /// What a key has behind this block's prefix; none when it does not begin with it.
-    #[inline]
-    fn suffix_of<'k>(&self, key: TreeKey<'k>) -> Option<&'k [u8]> {
-        let (keyspace, rest) = self.prefix().split_first_chunk::<KEYSPACE_BYTES>()?;
-        if u32::from_be_bytes(*keyspace) != key.0.0 {
-            return None;
-        }
-        key.1.strip_prefix(rest)
-    }
-
-    /// The number of the entry of `key`, whose hash is `hash`: only entries with its tag are looked at.
-    #[inline]
-    pub fn position(&self, key: TreeKey<'_>, hash: u64) -> Option<usize> {
-        let mut tagged = memchr::memchr_iter(tag(hash), self.tags());
-        if self.prefix_bytes < KEYSPACE_BYTES {
-            // A block with several keyspaces: rare.
-            let mut laid = Vec::with_capacity(KEYSPACE_BYTES + key.1.len());
-            lay_key(key, &mut laid);
-            return tagged
-                .find(|at| self.entry(*at).is_some_and(|entry| self.compare(&entry, &laid) == Ordering::Equal));
-        }
-        let suffix = self.suffix_of(key)?;
-        tagged.find(|at| self.entry(*at).is_some_and(|entry| entry.suffix == suffix))
-    }
-
-    /// The entry of `key`, whose hash is `hash`.
-    pub fn find(&self, key: TreeKey<'_>, hash: u64) -> Option<Entry<'_>> {
-        self.entry(self.position(key, hash)?)
-    }
-
-    /// The number of the first entry whose key is not less than a laid key; [`Block::count`] when all are less.
-    pub(crate) fn first_from(&self, laid: &[u8]) -> usize {
-        let (mut low, mut high) = (0, self.count);
-        while low < high {
-            let middle = low + (high - low) / 2;
-            let less = self.entry(middle).is_some_and(|entry| self.compare(&entry, laid) == Ordering::Less);
-            (low, high) = if less { (middle + 1, high) } else { (low, middle) };
-        }
-        low
+        self.view()?.entry(at)
     }
 
     /// The value of an entry of this block, sharing its memory; none when deleted.
     pub fn value(&self, entry: &Entry<'_>) -> Option<Bytes> {
-        let range = |value: &[u8]| Range { start: entry.end - value.len(), end: entry.end };
-        entry.value.map(|value| self.raw.slice(range(value)))
-    }
-
-    /// Asks for the memory where a search begins.
-    pub(crate) fn prefetch(&self) {
-        crate::memory::prefetch(self.raw.get(self.offsets_start));
-        crate::memory::prefetch(self.raw.get(self.offsets_start + 64));
-        crate::memory::prefetch(self.raw.first());
-    }
-
-    /// Goes on: asks for the memory of the entry that is probably the one.
-    pub(crate) fn prefetch_entry(&self, hash: u64) {
-        if let Some(at) = memchr::memchr(tag(hash), self.tags())
-            && let Some(start) = self.offset(at)
-        {
-            crate::memory::prefetch(self.raw.get(start));
-            crate::memory::prefetch(self.raw.get(start + 64));
-            crate::memory::prefetch(self.raw.get(start + 127));
-        }
+        entry.value.map(|value| self.raw.slice_ref(value))
     }
 }
 

@@ -1,5 +1,7 @@
 use super::*;
+use crate::sst::view::key_of;
 use proptest::prelude::*;
+use ringkv_wire::ids::KeyspaceId;
 use std::collections::BTreeMap;
 
 type Entries = BTreeMap<(u32, Vec<u8>), (u64, Option<Vec<u8>>)>;
@@ -40,13 +42,15 @@ proptest! {
     fn finds_what_was_added_and_nothing_else(entries in entries(), probe in (0u32..3, prop::collection::vec(0u8..4, 0..6)), way in 0u8..3) {
         let way = Compression::of_kind(way).unwrap();
         let block = Block::verify(build_as(&entries, 8192, way), &ID, 8192, "t").unwrap();
+        let stored = block.clone();
+        let block = block.view().unwrap();
         prop_assert_eq!(block.count(), entries.len());
         let mut laid = Vec::new();
         for (at, ((keyspace, key), (version, value))) in entries.iter().enumerate() {
             let key = (KeyspaceId(*keyspace), key.as_slice());
             let found = block.find(key, hash(key)).expect("added");
             prop_assert_eq!((found.version, found.value), (*version, value.as_deref()));
-            prop_assert_eq!(block.value(&found).map(|v| v.to_vec()), value.clone());
+            prop_assert_eq!(stored.value(&found).map(|v| v.to_vec()), value.clone());
             prop_assert_eq!(block.position(key, hash(key)), Some(at));
             block.lay_key_of(&block.entry(at).unwrap(), &mut laid);
             prop_assert_eq!(key_of(&laid), Some(key));
@@ -73,6 +77,7 @@ proptest! {
         bytes.extend_from_slice(&crc.to_le_bytes());
         if let Ok(block) = Block::verify(Bytes::from(bytes), &ID, 0, "t") {
             let mut laid = Vec::new();
+            let block = block.view().expect("verified");
             for at in 0..block.count() {
                 let entry = block.entry(at).expect("verified");
                 block.lay_key_of(&entry, &mut laid);
@@ -108,5 +113,5 @@ fn what_keys_share_stands_there_once() {
         (0..20u8).map(|n| ((1, [b"a long beginning ".as_slice(), &[n]].concat()), (1000, Some(vec![n])))).collect();
     let bytes = build(&entries, 0);
     assert!(bytes.len() < 20 * 9 + TRAILER_BYTES + 25, "{} bytes", bytes.len());
-    assert_eq!(Block::verify(bytes, &ID, 0, "t").unwrap().prefix().len(), 4 + 17);
+    assert_eq!(Block::verify(bytes, &ID, 0, "t").unwrap().shape().1, 4 + 17);
 }

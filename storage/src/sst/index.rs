@@ -2,12 +2,11 @@
 
 use crate::sst::TreeKey;
 use ringkv_wire::ids::KeyspaceId;
-use std::cmp::Ordering;
 use zerocopy::little_endian::{U16, U32, U64};
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned, big_endian};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-/// Bytes of an index entry.
-pub const INDEX_ENTRY_BYTES: usize = size_of::<IndexEntry>();
+/// Bytes of a block in the index: its prefix and its entry.
+pub const INDEX_ENTRY_BYTES: usize = size_of::<U64>() + size_of::<IndexEntry>();
 
 /// One block and the separator before it.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
@@ -16,14 +15,13 @@ pub struct IndexEntry {
     block_offset: U64,
     block_bytes: U32,
     keyspace: U32,
-    prefix: big_endian::U64,
     key_start: U32,
     key_bytes: U16,
     zero: U16,
 }
 
-const _: () = assert!(size_of::<IndexEntry>() == 32);
-const _: () = assert!(std::mem::offset_of!(IndexEntry, prefix) == 16);
+const _: () = assert!(size_of::<IndexEntry>() == 24);
+const _: () = assert!(std::mem::offset_of!(IndexEntry, key_start) == 16);
 
 /// Where a block stands in its file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,8 +88,6 @@ impl IndexBuilder {
             block_offset: U64::new(offset),
             block_bytes: U32::new(u32::try_from(bytes).expect("a block is below 17 MiB")),
             keyspace: U32::new(keyspace.0),
-            // Known when all keys are.
-            prefix: big_endian::U64::new(0),
             key_start: U32::new(u32::try_from(self.keys.len()).expect("separators of one table are below 4 GiB")),
             key_bytes: U16::new(u16::try_from(key.len()).expect("keys are limited to 65,535 bytes")),
             zero: U16::new(0),
@@ -108,16 +104,18 @@ impl IndexBuilder {
     pub fn finish(self, skip: u16, out: &mut Vec<u8>) {
         let skip = usize::from(skip);
         let (mut entries, mut keys) = (self.entries, Vec::with_capacity(self.keys.len()));
+        let mut prefixes = Vec::with_capacity(entries.len());
         for entry in &mut entries {
             let start = entry.key_start.get() as usize;
             let key = &self.keys[start..start + usize::from(entry.key_bytes.get())];
             // The first separator is empty.
             let kept = key.get(skip..).unwrap_or_default();
-            entry.prefix = big_endian::U64::new(prefix(kept, 0));
+            prefixes.push(U64::new(prefix(kept, 0)));
             entry.key_start = U32::new(keys.len() as u32);
             entry.key_bytes = U16::new(kept.len() as u16);
             keys.extend_from_slice(kept);
         }
+        out.extend_from_slice(prefixes.as_bytes());
         out.extend_from_slice(entries.as_bytes());
         out.extend_from_slice(&keys);
     }
@@ -126,6 +124,8 @@ impl IndexBuilder {
 /// An index in place. Cheap to make over a section that [`Index::verify`] accepted.
 #[derive(Clone, Copy, Debug)]
 pub struct Index<'m> {
+    /// Side by side, so that a search stays in few cache lines.
+    prefixes: &'m [U64],
     entries: &'m [IndexEntry],
     keys: &'m [u8],
     skip: usize,
@@ -133,18 +133,25 @@ pub struct Index<'m> {
 
 impl<'m> Index<'m> {
     /// The index of `blocks` entries in `section`, all of whose keys share `skip` bytes; none when it cannot hold them.
+    #[inline]
     pub fn new(section: &'m [u8], blocks: usize, skip: u16) -> Option<Index<'m>> {
-        let (entries, keys) = section.split_at_checked(blocks.checked_mul(INDEX_ENTRY_BYTES)?)?;
-        Some(Index { entries: <[IndexEntry]>::ref_from_bytes(entries).ok()?, keys, skip: usize::from(skip) })
+        let (prefixes, rest) = section.split_at_checked(blocks.checked_mul(size_of::<U64>())?)?;
+        let (entries, keys) = rest.split_at_checked(blocks.checked_mul(size_of::<IndexEntry>())?)?;
+        Some(Index {
+            prefixes: <[U64]>::ref_from_bytes(prefixes).ok()?,
+            entries: <[IndexEntry]>::ref_from_bytes(entries).ok()?,
+            keys,
+            skip: usize::from(skip),
+        })
     }
 
     /// Whether every separator lies inside and ascends, and every block lies below `blocks_end`, in order.
     pub fn verify(&self, blocks_end: u64) -> bool {
         let (mut end, mut before) = (0, None);
-        for (number, entry) in self.entries.iter().enumerate() {
+        for (number, (entry, first)) in self.entries.iter().zip(self.prefixes).enumerate() {
             let (Some(place), Some(key)) = (self.place(number), self.key_of(entry)) else { return false };
             let in_order = before.is_none_or(|before| before < key);
-            let in_place = place.offset >= end && place.bytes > 0 && prefix(key.1, 0) == entry.prefix.get();
+            let in_place = place.offset >= end && place.bytes > 0 && prefix(key.1, 0) == first.get();
             if !in_order || !in_place || place.offset.checked_add(u64::from(place.bytes)).is_none_or(|e| e > blocks_end)
             {
                 return false;
@@ -188,16 +195,35 @@ impl<'m> Index<'m> {
     #[inline]
     pub fn find(&self, key: TreeKey<'_>) -> Option<BlockPlace> {
         let rest = key.1.get(self.skip..).unwrap_or_default();
-        let wanted = (key.0.0, prefix(rest, 0));
-        let at_or_before = self.entries.partition_point(|entry| {
-            let before = (entry.keyspace.get(), entry.prefix.get());
-            match before.cmp(&wanted) {
-                Ordering::Equal => self.key_of(entry).is_none_or(|(_, bytes)| bytes <= rest),
-                order => order == Ordering::Less,
-            }
-        });
-        self.place(at_or_before.checked_sub(1)?)
+        let [first, .., last] = self.entries else { return self.place(0) };
+        // The last block may go on into another keyspace than it begins with.
+        if first.keyspace != last.keyspace || first.keyspace.get() != key.0.0 {
+            let before = |entry: &IndexEntry| self.key_of(entry).is_none_or(|separator| separator <= (key.0, rest));
+            return self.place(self.entries.partition_point(before).checked_sub(1)?);
+        }
+        let wanted = prefix(rest, 0);
+        let at = last_up_to(self.prefixes, wanted);
+        if self.prefixes[at].get() != wanted {
+            return self.place(at);
+        }
+        // Separators that begin like the key: the rest decides.
+        let same = self.prefixes[..=at].partition_point(|prefix| prefix.get() < wanted);
+        let before = |entry: &IndexEntry| self.key_of(entry).is_none_or(|(_, bytes)| bytes <= rest);
+        self.place((same + self.entries[same..=at].partition_point(before)).checked_sub(1)?)
     }
+}
+
+/// The last of these numbers, in order, that is not above `wanted`; the first when all are.
+#[inline]
+fn last_up_to(prefixes: &[U64], wanted: u64) -> usize {
+    let (mut at, mut left) = (0, prefixes.len());
+    // Without a branch on what is compared: nobody can guess it, and searches of several keys overlap.
+    while left > 1 {
+        let half = left / 2;
+        at = if prefixes[at + half].get() <= wanted { at + half } else { at };
+        left -= half;
+    }
+    at
 }
 
 #[cfg(test)]

@@ -67,6 +67,17 @@ fn separators_out_of_order_are_refused() {
     let index = Index::new(&section, 2, 0).unwrap();
     assert_eq!((0..2).filter_map(|n| index.separator(n)).map(|(_, key)| key).collect::<BTreeSet<_>>(), keys);
     assert!(index.verify(20));
-    section[16 + 32] = 0xff;
+    section[8] = 0xff;
     assert!(!Index::new(&section, 2, 0).unwrap().verify(20), "the prefix is not the separator's");
+}
+
+/// Found by the tree's model test.
+#[test]
+fn a_block_that_goes_on_into_the_next_keyspace_is_found_for_it() {
+    let (mut builder, mut section) = (IndexBuilder::default(), Vec::new());
+    builder.add(None, (KeyspaceId(1), b"b"), 0, 10);
+    builder.add(Some((KeyspaceId(1), b"c")), (KeyspaceId(1), b"x"), 10, 10);
+    builder.finish(0, &mut section);
+    let index = Index::new(&section, 2, 0).unwrap();
+    assert_eq!(index.find((KeyspaceId(2), b"a")).map(|place| place.number), Some(1));
 }

@@ -1,4 +1,5 @@
-//! Blocks of version 1 tables, made into blocks of today when they are read (FORMAT.md §2.7).
+//! Version 1 tables: their indexes are made into those of today when they are opened, their blocks when they are read
+//! (FORMAT.md §2.7).
 
 use crate::error::StorageError;
 use crate::sst::block::{BLOCK_TARGET_MAX, Block, BlockBuilder};
@@ -9,7 +10,7 @@ use ringkv_wire::ids::KeyspaceId;
 use ringkv_wire::limits::VALUE_BYTES_MAX;
 use ringkv_wire::ring::hash::key_hash;
 use zerocopy::little_endian::{U16, U32, U64};
-use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
+use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned, big_endian};
 
 const KIND_VALUE: u8 = 1;
 const KIND_TOMBSTONE: u8 = 2;
@@ -36,6 +37,28 @@ struct EntryHead {
 
 const _: () = assert!(size_of::<Trailer>() == 8);
 const _: () = assert!(size_of::<EntryHead>() == 20);
+
+/// An entry of the index.
+#[derive(Clone, Copy, FromBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+struct IndexEntry {
+    before: [u8; 16],
+    prefix: big_endian::U64,
+    behind: [u8; 8],
+}
+
+const _: () = assert!(size_of::<IndexEntry>() == 32);
+
+/// The index of so many blocks as it is laid today; none when the section cannot hold them.
+pub(super) fn index(section: &[u8], blocks: usize) -> Option<Vec<u8>> {
+    let (entries, keys) = section.split_at_checked(blocks.checked_mul(size_of::<IndexEntry>())?)?;
+    let entries = <[IndexEntry]>::ref_from_bytes(entries).ok()?;
+    let mut made = Vec::with_capacity(section.len());
+    entries.iter().for_each(|entry| made.extend_from_slice(&entry.prefix.get().to_le_bytes()));
+    entries.iter().for_each(|entry| made.extend_from_slice(&[&entry.before[..], &entry.behind].concat()));
+    made.extend_from_slice(keys);
+    Some(made)
+}
 
 /// Verifies the block at `offset` of table `id`, stored in `path`.
 pub(super) fn verify(bytes: &[u8], id: &TableId, offset: u64, path: &str) -> Result<Block, StorageError> {

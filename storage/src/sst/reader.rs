@@ -1,6 +1,6 @@
 //! An open table: point lookups over its mapped index and filter, blocks read when needed.
 
-use crate::cache::BlockCache;
+use crate::cache::{BlockCache, Places};
 use crate::disk::{ALIGN, Disk, DiskBuf, Mapped, OpenMode};
 use crate::error::{DiskError, StorageError};
 use crate::sst::block::Block;
@@ -8,6 +8,7 @@ use crate::sst::filter::Filter;
 use crate::sst::footer::{FOOTER_BYTES, Footer, Section};
 use crate::sst::index::{BlockPlace, Index, shared_bytes};
 use crate::sst::properties::Properties;
+use crate::sst::view::View;
 use crate::sst::{TableId, TreeKey, Value, damaged, old};
 use bytes::Bytes;
 use std::cell::{Cell, RefCell};
@@ -46,10 +47,14 @@ pub struct Table<D: Disk> {
     place: TableRef,
     /// Tells it from every other table of this process in the block cache.
     handle: u64,
+    /// Where its blocks are there.
+    places: Rc<Places>,
     footer: Footer,
     /// Index, filter and properties as they stand in the file.
     sections: Mapped,
     properties: Properties,
+    /// Of a version 1 table: its index as it would be laid today.
+    old_index: Option<Vec<u8>>,
     trash: Trash,
     doomed: Cell<bool>,
     /// The first thing found wrong with its bytes.
@@ -109,8 +114,24 @@ impl<D: Disk> Table<D> {
         let Some(properties) = properties.filter(skips) else {
             return Err(damaged(&path, footer.properties.range.start, "properties", "none"));
         };
-        let (doomed, damage) = (Cell::new(false), RefCell::default());
-        Ok(Rc::new(Table { disk, file, path, place, handle, footer, sections, properties, trash, doomed, damage }))
+        let old_index = if footer.version > 1 { None } else { old_index(&sections, &footer) };
+        let (doomed, damage, places) =
+            (Cell::new(false), RefCell::default(), Rc::new(Places::new(footer.blocks as usize)));
+        Ok(Rc::new(Table {
+            disk,
+            file,
+            path,
+            place,
+            handle,
+            places,
+            footer,
+            sections,
+            properties,
+            old_index,
+            trash,
+            doomed,
+            damage,
+        }))
     }
 
     /// Id, file number, length.
@@ -157,12 +178,13 @@ impl<D: Disk> Table<D> {
     }
 
     /// The index.
+    #[inline]
     pub fn index(&self) -> Option<Index<'_>> {
-        Index::new(
-            section(&self.sections, &self.footer, &self.footer.index)?,
-            self.footer.blocks as usize,
-            self.footer.skip,
-        )
+        let section = match &self.old_index {
+            Some(made) => made,
+            None => section(&self.sections, &self.footer, &self.footer.index)?,
+        };
+        Index::new(section, self.footer.blocks as usize, self.footer.skip)
     }
     /// The filter, if it has one.
     pub fn filter(&self) -> Option<Filter<'_>> {
@@ -179,11 +201,16 @@ impl<D: Disk> Table<D> {
         self.index()?.find(key)
     }
 
-    /// The block that may hold `key`, from `cache` if it is there; none when the table surely has no such key.
+    /// How the block cache knows it.
     #[inline]
-    pub fn near(&self, key: TreeKey<'_>, hash: u64, cache: &BlockCache) -> Option<(BlockPlace, Option<Block>)> {
-        let place = self.locate(key, hash)?;
-        Some((place, cache.get(self.handle, place.offset)))
+    pub(crate) fn in_cache(&self) -> (u64, &Places) {
+        (self.handle, &self.places)
+    }
+
+    /// Whether it may hold a key of this hash.
+    #[inline]
+    pub(crate) fn may_contain(&self, hash: u64) -> bool {
+        self.filter().is_none_or(|filter| filter.may_contain(self.place.id.filter_hash(hash)))
     }
 
     /// Reads a block, verifies it, and keeps it in `cache`. One that fails is read once more: the disk may have given the
@@ -193,7 +220,7 @@ impl<D: Disk> Table<D> {
             Ok(block) => block,
             Err(_) => self.read_once(place).await.inspect_err(|error| self.found_damaged(error))?,
         };
-        cache.insert(self.handle, place.offset, block.clone());
+        cache.insert((self.handle, &self.places), place, &block);
         Ok(block)
     }
 
@@ -217,10 +244,10 @@ impl<D: Disk> Table<D> {
 }
 
 /// Looks `key` up in the block that holds it if any does.
-pub fn find_in(block: &Block, key: TreeKey<'_>, hash: u64) -> Found {
+pub fn find_in(block: View<'_>, key: TreeKey<'_>, hash: u64) -> Found {
     let Some(entry) = block.find(key, hash) else { return Found::Nothing };
-    match block.value(&entry) {
-        Some(value) => Found::Value(Value { value, version: entry.version }),
+    match entry.value {
+        Some(value) => Found::Value(Value { value: Bytes::copy_from_slice(value), version: entry.version }),
         None => Found::Deleted,
     }
 }
@@ -230,6 +257,11 @@ fn section<'m>(sections: &'m [u8], footer: &Footer, section: &Section) -> Option
     let start = section.range.start.checked_sub(footer.index.range.start)?;
     let end = section.range.end.checked_sub(footer.index.range.start)?;
     sections.get(start as usize..end as usize)
+}
+
+/// The index of a version 1 table as it would be laid today.
+fn old_index(sections: &[u8], footer: &Footer) -> Option<Vec<u8>> {
+    old::index(section(sections, footer, &footer.index)?, footer.blocks as usize)
 }
 
 /// Maps index, filter and properties in one piece and verifies them.
@@ -258,8 +290,9 @@ fn problem_of(bytes: &[u8], footer: &Footer, path: &str) -> Option<StorageError>
             return Some(damaged(path, wanted.range.start, expected, format!("{crc:#010x}")));
         }
     }
-    let index =
-        section(bytes, footer, &footer.index).and_then(|part| Index::new(part, footer.blocks as usize, footer.skip));
+    let made = if footer.version > 1 { None } else { old_index(bytes, footer) };
+    let part = made.as_deref().or_else(|| section(bytes, footer, &footer.index));
+    let index = part.and_then(|part| Index::new(part, footer.blocks as usize, footer.skip));
     if !index.is_some_and(|index| index.verify(footer.blocks_bytes)) {
         return Some(damaged(path, footer.index.range.start, "an index in order", "none"));
     }

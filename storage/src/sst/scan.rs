@@ -3,10 +3,11 @@
 use crate::disk::Disk;
 use crate::error::StorageError;
 use crate::iter::{Head, Span, Way};
-use crate::sst::block::{Block, key_of};
+use crate::sst::block::Block;
 use crate::sst::damaged;
 use crate::sst::index::BlockPlace;
 use crate::sst::reader::Table;
+use crate::sst::view::key_of;
 use bytes::Bytes;
 use std::rc::Rc;
 
@@ -63,7 +64,7 @@ impl<D: Disk> TableScan<D> {
             _ => last,
         });
         scan.load().await?;
-        if let (Some(block), Some(edge)) = (&scan.block, edge) {
+        if let (Some(block), Some(edge)) = (scan.block.as_ref().and_then(Block::view), edge) {
             let first_from = block.first_from(edge);
             match way {
                 Way::Up if first_from == block.count() => return scan.loaded_next().await,
@@ -120,7 +121,7 @@ impl<D: Disk> TableScan<D> {
     }
 
     fn lay(&mut self) {
-        if let Some(block) = &self.block
+        if let Some(block) = self.block.as_ref().and_then(Block::view)
             && let Some(entry) = block.entry(self.at)
         {
             block.lay_key_of(&entry, &mut self.key);

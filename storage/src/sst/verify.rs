@@ -3,11 +3,11 @@
 use crate::disk::Disk;
 use crate::error::StorageError;
 use crate::gate::Pace;
-use crate::sst::block::key_of;
 use crate::sst::damaged;
 use crate::sst::properties::Properties;
 use crate::sst::reader::Table;
 use crate::sst::scan::TableScan;
+use crate::sst::view::key_of;
 use ringkv_wire::ring::hash::key_hash;
 use std::rc::Rc;
 
@@ -17,6 +17,7 @@ pub async fn verify_table<D: Disk>(table: &Rc<Table<D>>) -> Result<(), StorageEr
     let mut laid = Vec::new();
     while let Some((place, block)) = scan.next_block().await? {
         let problem = |expected: &str| damaged(table.path(), place.offset, expected, "something else");
+        let block = block.view().ok_or_else(|| problem("entries"))?;
         for at in 0..block.count() {
             let entry = block.entry(at).ok_or_else(|| problem("an entry"))?;
             block.lay_key_of(&entry, &mut laid);

@@ -8,7 +8,7 @@ use crate::gate::Pass;
 use crate::iter::{MergeIter, Span, Way};
 use crate::manifest::Flushed;
 use crate::memtable::Memtable;
-use crate::sst::block::lay_key;
+use crate::sst::view::lay_key;
 use crate::tree::{Frozen, Tree};
 use bytes::Bytes;
 use ringkv_wire::ids::KeyspaceId;

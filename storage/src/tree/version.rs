@@ -1,14 +1,15 @@
 //! The durable side of a tree, swapped whole.
 
-use crate::cache::BlockCache;
+use crate::cache::{BlockCache, Reader, Spot};
 use crate::compaction::choose::{Facts, Policy, choose};
 use crate::disk::Disk;
 use crate::engine::EngineState;
 use crate::error::StorageError;
 use crate::iter::Span;
 use crate::manifest::{Flushed, TableEntry, TreeRecord};
-use crate::sst::block::Block;
+use crate::sst::index::BlockPlace;
 use crate::sst::reader::{Found, Table, find_in};
+use crate::sst::view::View;
 use crate::tree::run::{Member, Run};
 use crate::tree::{Lookup, Sought};
 use std::cell::Cell;
@@ -27,17 +28,28 @@ pub(crate) struct Version<D: Disk> {
 }
 
 /// How far the search for a key has come.
-pub(crate) enum Search {
+#[derive(Clone, Copy, Default)]
+pub(crate) enum Search<'c> {
     /// In none of the runs so far.
+    #[default]
     Open,
-    /// In this block, if it is in this run.
-    Near(Block),
     /// This entry of this block.
-    Found(Block, usize),
+    Found(View<'c>, usize),
     /// A block must be read, or an error told.
     Disk,
     /// Found before runs were looked at.
     Elsewhere,
+}
+
+/// Where a key may be in a run.
+enum Near<'c, D: Disk> {
+    Nowhere,
+    Table(&'c Table<D>),
+    Place(&'c Table<D>, BlockPlace),
+    Block(Spot<'c>),
+    View(View<'c>),
+    /// A table is closed, or a block not in the cache.
+    Unknown,
 }
 
 impl<D: Disk> Version<D> {
@@ -140,46 +152,44 @@ impl<D: Disk> Version<D> {
         }
     }
 
-    /// Looks keys up in filters and the block cache, side by side; those that are not `Open` are left alone.
-    pub(crate) fn search(&self, cache: &BlockCache, keys: &[Sought<'_>], found: &mut [Search]) {
+    /// Looks keys up in filters and the block cache, side by side; those that are not `Open` are left alone. Each step is made for
+    /// all keys before the next one: their memory comes together.
+    pub(crate) fn search<'c>(&'c self, cache: &'c Reader<'_>, keys: &[Sought<'_>], found: &mut [Search<'c>]) {
         for run in &self.runs {
-            let mut any = false;
-            for (key, found) in keys.iter().zip(found.iter_mut()) {
+            let mut near = [const { Near::<D>::Nowhere }; SIDE_BY_SIDE];
+            for ((key, found), near) in keys.iter().zip(found.iter()).zip(&mut near) {
                 if matches!(found, Search::Open) {
-                    *found = self.near(run, cache, *key);
-                    any |= matches!(found, Search::Near(_));
+                    *near = in_run(run, *key);
                 }
             }
-            if !any {
-                continue;
-            }
-            for (key, found) in keys.iter().zip(found.iter()) {
-                if let Search::Near(block) = found {
-                    block.prefetch_entry(key.hash);
+            for (key, near) in keys.iter().zip(&mut near) {
+                if let Near::Table(table) = *near {
+                    let place = table.index().and_then(|index| index.find(key.tree_key()));
+                    *near = place.map_or(Near::Nowhere, |place| Near::Place(table, place));
                 }
             }
-            for (key, found) in keys.iter().zip(found.iter_mut()) {
-                if let Search::Near(block) = found {
-                    let position = block.position(key.tree_key(), key.hash);
-                    *found = match (position, std::mem::replace(found, Search::Open)) {
-                        (Some(at), Search::Near(block)) => Search::Found(block, at),
-                        _ => Search::Open,
-                    };
+            for near in &mut near {
+                if let Near::Place(table, place) = *near {
+                    *near = in_cache(table, place, cache);
                 }
             }
-        }
-    }
-
-    fn near(&self, run: &Run<D>, cache: &BlockCache, key: Sought<'_>) -> Search {
-        let Some(member) = run.member_for(key.tree_key()) else { return Search::Open };
-        let Ok(table) = &member.table else { return Search::Disk };
-        match table.near(key.tree_key(), key.hash, cache) {
-            None => Search::Open,
-            Some((_, Some(block))) => {
-                block.prefetch();
-                Search::Near(block)
+            for (key, near) in keys.iter().zip(&mut near) {
+                if let Near::Block(spot) = near {
+                    let view = spot.view();
+                    view.inspect(|view| view.prefetch_entry(key.hash));
+                    *near = view.map_or(Near::Unknown, Near::View);
+                }
             }
-            Some((_, None)) => Search::Disk,
+            for ((key, found), near) in keys.iter().zip(found.iter_mut()).zip(&near) {
+                match near {
+                    Near::View(view) => {
+                        let at = view.position(key.tree_key(), key.hash);
+                        *found = at.map_or(Search::Open, |at| Search::Found(*view, at));
+                    }
+                    Near::Unknown => *found = Search::Disk,
+                    Near::Nowhere | Near::Table(_) | Near::Place(..) | Near::Block(_) => {}
+                }
+            }
         }
     }
 
@@ -188,14 +198,16 @@ impl<D: Disk> Version<D> {
         for run in &self.runs {
             let Some(member) = run.member_for(key.tree_key()) else { continue };
             let table = member.table.as_ref().map_err(|error| error.as_ref().clone())?;
-            let block = match table.near(key.tree_key(), key.hash, cache) {
-                None => continue,
-                Some((_, Some(block))) => block,
-                Some((place, None)) => table.read_block(place, cache).await?,
+            let Some(place) = table.locate(key.tree_key(), key.hash) else { continue };
+            let in_view = |view: View<'_>| find_in(view, key.tree_key(), key.hash);
+            let cached = cache.look(table.in_cache(), place, in_view);
+            let found = match cached {
+                Some(found) => Some(found),
+                None => table.read_block(place, cache).await?.view().map(in_view),
             };
-            match find_in(&block, key.tree_key(), key.hash) {
-                Found::Nothing => {}
-                found => return Ok(found),
+            match found {
+                Some(Found::Nothing) | None => {}
+                Some(found) => return Ok(found),
             }
         }
         Ok(Found::Nothing)
@@ -229,17 +241,35 @@ impl<D: Disk> Version<D> {
     }
 }
 
-impl Search {
+/// The table of a run that may hold a key.
+#[inline]
+fn in_run<'c, D: Disk>(run: &'c Run<D>, key: Sought<'_>) -> Near<'c, D> {
+    let Some(member) = run.member_for(key.tree_key()) else { return Near::Nowhere };
+    match &member.table {
+        Ok(table) if table.may_contain(key.hash) => Near::Table(table),
+        Ok(_) => Near::Nowhere,
+        Err(_) => Near::Unknown,
+    }
+}
+
+#[inline]
+fn in_cache<'c, D: Disk>(table: &Table<D>, place: BlockPlace, cache: &'c Reader<'_>) -> Near<'c, D> {
+    let Some(spot) = cache.get(table.in_cache(), place) else { return Near::Unknown };
+    spot.prefetch();
+    Near::Block(spot)
+}
+
+impl Search<'_> {
     /// What is told of it.
     #[inline]
     pub(crate) fn lookup(&self) -> Lookup<'_> {
         match self {
-            Search::Found(block, at) => {
-                let entry = block.entry(*at);
+            Search::Found(view, at) => {
+                let entry = view.entry(*at);
                 let value = entry.and_then(|entry| Some((entry.version, entry.value?)));
                 value.map_or(Lookup::Absent, |(version, value)| Lookup::Found { version, value })
             }
-            Search::Disk | Search::Near(_) => Lookup::Disk,
+            Search::Disk => Lookup::Disk,
             Search::Open | Search::Elsewhere => Lookup::Absent,
         }
     }

@@ -212,6 +212,7 @@ fn block(section: &[u8]) {
         sealed[at..].copy_from_slice(&crc);
     }
     let Ok(block) = Block::verify(Bytes::from(sealed), &id, 0, "fuzz") else { return };
+    let block = block.view().expect("a verified block has entries");
     for at in 0..block.count() {
         let entry = block.entry(at).expect("a verified block has all its entries");
         let (keyspace, key) = block.key(&entry).expect("a verified entry has a key");

@@ -74,7 +74,7 @@ pub fn edit(life: &Life, mut edit: impl FnMut(Item) -> bool) {
         }
         let id = TableId(footer[8..24].try_into().expect("sixteen bytes"));
         let (index, blocks) = (number::<8>(&footer, 40), number::<4>(&footer, 56));
-        for at in (index..).step_by(32).take(blocks) {
+        for at in (index + 8 * blocks..).step_by(24).take(blocks) {
             let (offset, length) = (number::<8>(&bytes, at), number::<4>(&bytes, at + 8));
             let Some(block) = bytes.get_mut(offset..offset + length).filter(|block| is_whole(block, &id, offset))
             else {
