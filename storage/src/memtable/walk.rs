@@ -8,6 +8,8 @@ use crate::sst::TreeKey;
 use std::cmp::Ordering;
 use std::rc::Rc;
 
+/// Records whose memory is asked for before they are walked.
+const AHEAD: usize = 8;
 /// Records sorted at once; the runs are merged after that.
 const RUN: usize = 2048;
 
@@ -46,8 +48,19 @@ impl Walk {
                 (order, at)
             }
         };
+        // The order of keys is not that of memory: what comes soon is asked for now.
+        if let Some(place) = at.and_then(|at| order.get(self.ahead(at))) {
+            self.memtable.arena.prefetch(*place);
+        }
         self.order = Some((order, at));
         at.is_some()
+    }
+
+    fn ahead(&self, at: usize) -> usize {
+        match self.way {
+            Way::Up => at + AHEAD,
+            Way::Down => at.saturating_sub(AHEAD),
+        }
     }
 
     fn step(&self, at: usize, count: usize) -> Option<usize> {

@@ -3,7 +3,7 @@
 use crate::error::StorageError;
 use crate::sst::compress::{Compression, Compressor};
 use crate::sst::view::{
-    ENTRY_TAIL_BYTES, Entry, KEYSPACE_BYTES, KIND_BITS, KIND_TOMBSTONE, KIND_VALUE, View, lay_key, tag,
+    ENTRY_TAIL_BYTES, Entry, KEYSPACE_BYTES, KIND_BITS, KIND_TOMBSTONE, KIND_VALUE, View, key_of, lay_key, tag,
 };
 use crate::sst::{TableId, TreeKey, damaged, varint};
 use bytes::Bytes;
@@ -59,9 +59,8 @@ pub struct BlockBuilder {
     /// Bytes of the lengths of all values.
     lengths: usize,
     versions: Option<(u64, u64)>,
-    /// Made anew for each block: the block, and its entries.
+    /// Made anew for each block.
     raw: Vec<u8>,
-    laid: Vec<u8>,
 }
 
 impl BlockBuilder {
@@ -74,13 +73,23 @@ impl BlockBuilder {
         self.entries.first().map_or(&[], |first| &self.bytes[..first.key_bytes])
     }
 
-    /// Bytes that the first key shares with another one.
+    /// Bytes that all keys share, this one added.
+    #[inline]
     fn shared_with(&self, key: TreeKey<'_>) -> usize {
-        let laid = key.0.0.to_be_bytes();
-        self.first_key().iter().zip(laid.iter().chain(key.1)).take(self.shared).take_while(|(a, b)| a == b).count()
+        let Some((keyspace, first)) = key_of(self.first_key()) else { return KEYSPACE_BYTES + key.1.len() };
+        if keyspace != key.0 {
+            let (a, b) = (keyspace.0.to_be_bytes(), key.0.0.to_be_bytes());
+            return a.iter().zip(&b).take(self.shared).take_while(|(a, b)| a == b).count();
+        }
+        let shared = &first[..self.shared.saturating_sub(KEYSPACE_BYTES)];
+        if key.1.starts_with(shared) {
+            return self.shared;
+        }
+        KEYSPACE_BYTES + shared.iter().zip(key.1).take_while(|(a, b)| a == b).count()
     }
 
     /// At most the length of the finished block, were this entry added and nothing compressed.
+    #[inline]
     pub fn bytes_with(&self, key: TreeKey<'_>, version: u64, value: Option<&[u8]>) -> usize {
         let (least, most) = self.versions.unwrap_or((version, version));
         let shared = if self.is_empty() { 0 } else { self.shared_with(key) };
@@ -96,7 +105,7 @@ impl BlockBuilder {
         assert!(key.1.len() <= KEY_BYTES_MAX, "keys are limited");
         assert!(value.is_none_or(|value| value.len() <= VALUE_BYTES_MAX), "values are limited");
         let key_bytes = KEYSPACE_BYTES + key.1.len();
-        self.shared = if self.is_empty() { key_bytes } else { self.shared_with(key) };
+        self.shared = self.shared_with(key);
         let (least, most) = self.versions.unwrap_or((version, version));
         self.versions = Some((least.min(version), most.max(version)));
         self.lengths += length_bytes(value);
@@ -134,30 +143,29 @@ impl BlockBuilder {
 
     /// Makes the raw block: prefix, offsets, tags, entries. What a search reads first stands together.
     fn lay(&mut self, prefix_bytes: usize, base: u64) {
-        let (mut raw, mut entries) = (std::mem::take(&mut self.raw), std::mem::take(&mut self.laid));
+        let mut raw = std::mem::take(&mut self.raw);
         raw.clear();
-        entries.clear();
         raw.extend_from_slice(&self.bytes[..prefix_bytes]);
-        let mut from = 0;
-        for entry in &self.entries {
-            let offset = u16::try_from(entries.len()).expect("a block is closed before its target");
-            raw.extend_from_slice(&offset.to_le_bytes());
-            let suffix = &self.bytes[from + prefix_bytes..from + entry.key_bytes];
-            let kind = if entry.value_bytes.is_some() { KIND_VALUE } else { KIND_TOMBSTONE };
-            varint::put((suffix.len() as u64) << KIND_BITS | kind, &mut entries);
-            if let Some(bytes) = entry.value_bytes {
-                varint::put(bytes as u64, &mut entries);
-            }
-            varint::put(entry.version - base, &mut entries);
-            entries.extend_from_slice(suffix);
-            from += entry.key_bytes;
-            let value_end = from + entry.value_bytes.unwrap_or(0);
-            entries.extend_from_slice(&self.bytes[from..value_end]);
-            from = value_end;
-        }
+        raw.resize(prefix_bytes + self.entries.len() * size_of::<u16>(), 0);
         raw.extend(self.entries.iter().map(|entry| entry.tag));
-        raw.extend_from_slice(&entries);
-        (self.raw, self.laid) = (raw, entries);
+        let (start, mut from) = (raw.len(), 0);
+        for (number, entry) in self.entries.iter().enumerate() {
+            let offset = u16::try_from(raw.len() - start).expect("a block is closed before its target");
+            let at = prefix_bytes + number * size_of::<u16>();
+            raw[at..at + size_of::<u16>()].copy_from_slice(&offset.to_le_bytes());
+            let suffix_bytes = entry.key_bytes - prefix_bytes;
+            let kind = if entry.value_bytes.is_some() { KIND_VALUE } else { KIND_TOMBSTONE };
+            varint::put((suffix_bytes as u64) << KIND_BITS | kind, &mut raw);
+            if let Some(bytes) = entry.value_bytes {
+                varint::put(bytes as u64, &mut raw);
+            }
+            varint::put(entry.version - base, &mut raw);
+            // Suffix and value stand side by side.
+            let end = from + entry.key_bytes + entry.value_bytes.unwrap_or(0);
+            raw.extend_from_slice(&self.bytes[from + prefix_bytes..end]);
+            from = end;
+        }
+        self.raw = raw;
     }
 }
 

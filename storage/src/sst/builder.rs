@@ -54,8 +54,10 @@ impl TableBuilder {
     pub fn add(&mut self, key: TreeKey<'_>, version: u64, value: Option<&[u8]>) {
         assert!(self.is_empty() || self.properties.greatest() < key, "keys come in order, each once");
         let hash = key_hash(key.0, key.1);
-        if !self.block.is_empty() && self.block.bytes_with(key, version, value) > self.block_target {
+        let mut bytes = self.block.bytes_with(key, version, value);
+        if !self.block.is_empty() && bytes > self.block_target {
             self.close_block();
+            bytes = self.block.bytes_with(key, version, value);
         }
         if self.block.is_empty() {
             self.block_first.0 = key.0;
@@ -65,7 +67,7 @@ impl TableBuilder {
         self.block.add(key, hash, version, value);
         self.filter.add(self.id.filter_hash(hash));
         self.properties.count(key, version, value);
-        if self.block.bytes_with(key, version, None) > self.block_target {
+        if bytes > self.block_target {
             self.close_block();
         }
     }
