@@ -23,6 +23,7 @@ use crate::disk::Disk;
 use crate::error::StorageError;
 use bytes::Bytes;
 use hub::{Hub, Outcome, Ticket};
+pub use recover::inspect;
 use ringkv_wire::entry::Entry;
 use ringkv_wire::ids::{Generation, Incarnation, ShardId, StoreId};
 use std::cell::RefCell;
@@ -136,6 +137,15 @@ impl LogOptions {
     pub fn new(store_identity: [u8; 16]) -> LogOptions {
         LogOptions { store_identity, segment_bytes: 32 << 20, keep_bytes: 64 << 20 }
     }
+}
+
+/// The identity that seeds a store's log (FORMAT.md §4): another cluster's, node's or incarnation's log does not open with it.
+pub fn store_identity(store: StoreId, incarnation: Incarnation) -> [u8; 16] {
+    let mut identity = [0; 16];
+    identity[..8].copy_from_slice(&incarnation.0.to_le_bytes());
+    identity[8..12].copy_from_slice(&store.node.0.to_le_bytes());
+    identity[12..14].copy_from_slice(&store.store.to_le_bytes());
+    identity
 }
 
 /// What a log held when it was opened.

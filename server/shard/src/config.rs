@@ -5,6 +5,7 @@ use crate::digest::{Digester, Digesting};
 use crate::witness::Witness;
 use ringkv_core::raft::Role;
 use ringkv_storage::error::StorageError;
+use ringkv_storage::wal::store_identity;
 use ringkv_wire::ids::{Generation, Incarnation, ShardId, StoreId};
 use ringkv_wire::ring::topology::ClusterMap;
 use std::cell::{Cell, RefCell};
@@ -31,11 +32,7 @@ pub struct StoreConfig {
 impl StoreConfig {
     /// Binds the log to this directory's life: another cluster's, node's or incarnation's log does not open here.
     pub fn log_identity(&self) -> [u8; 16] {
-        let mut identity = [0; 16];
-        identity[..8].copy_from_slice(&self.incarnation.0.to_le_bytes());
-        identity[8..12].copy_from_slice(&self.id.node.0.to_le_bytes());
-        identity[12..14].copy_from_slice(&self.id.store.to_le_bytes());
-        identity
+        store_identity(self.id, self.incarnation)
     }
 }
 

@@ -21,6 +21,7 @@ static ZEROS: Zeros = Zeros([0; ZERO_STEP_BYTES as usize]);
 pub struct Root {
     path: PathBuf,
     direct: bool,
+    read_only: bool,
 }
 
 /// An open file with the name it was opened by. Cheap to share behind an `Arc`.
@@ -41,7 +42,14 @@ impl Root {
         std::fs::create_dir_all(path).map_err(|e| DiskError::io(&shown, "create directory", e))?;
         let path = path.canonicalize().map_err(|e| DiskError::io(&shown, "resolve", e))?;
         let direct = takes_direct(&path);
-        Ok(Root { path, direct })
+        Ok(Root { path, direct, read_only: false })
+    }
+
+    /// The directory `path`, which must be there, for one who only looks: nothing is probed, and what would change anything
+    /// is refused. Files go past the page cache where they can, so that what is read is what the disk holds.
+    pub fn read_only(path: &Path) -> Result<Root, DiskError> {
+        let resolved = path.canonicalize().map_err(|e| DiskError::io(&path.display().to_string(), "resolve", e))?;
+        Ok(Root { path: resolved, direct: true, read_only: true })
     }
 
     /// The same root with every file in the page cache: for directories on which O_DIRECT lies, and for tests.
@@ -73,13 +81,30 @@ impl Root {
         Ok(self.path.join(path))
     }
 
+    /// `path` below the root, to be changed.
+    fn join_to_change(&self, path: &str, what: &'static str) -> Result<PathBuf, DiskError> {
+        if self.read_only {
+            return Err(DiskError::io(path, what, io::ErrorKind::ReadOnlyFilesystem.into()));
+        }
+        self.join(path)
+    }
+
     /// Opens a file as [`crate::disk::Disk::open`] says.
     pub fn open_file(&self, path: &str, mode: OpenMode) -> Result<OpenFile, DiskError> {
+        let place = if mode == OpenMode::Read { self.join(path)? } else { self.join_to_change(path, "open")? };
         let mut options = OpenOptions::new();
         options.read(true).write(mode != OpenMode::Read).create_new(mode == OpenMode::Create);
-        options.custom_flags(libc::O_NOFOLLOW | if self.direct { libc::O_DIRECT } else { 0 });
-        let file = options.open(self.join(path)?).map_err(|e| DiskError::io(path, "open", e))?;
-        Ok(OpenFile { file, path: path.to_owned(), direct: self.direct })
+        let mut open = |direct: bool| {
+            options.custom_flags(libc::O_NOFOLLOW | if direct { libc::O_DIRECT } else { 0 });
+            options.open(&place)
+        };
+        let opened = match open(self.direct) {
+            // Nobody could find out before by a write.
+            Err(e) if self.read_only && e.raw_os_error() == Some(libc::EINVAL) => open(false).map(|file| (file, false)),
+            opened => opened.map(|file| (file, self.direct)),
+        };
+        let (file, direct) = opened.map_err(|e| DiskError::io(path, "open", e))?;
+        Ok(OpenFile { file, path: path.to_owned(), direct })
     }
 
     /// Makes the names in a directory durable. `""` is the root.
@@ -90,17 +115,19 @@ impl Root {
 
     /// Makes a directory and its parents; an existing one is no error.
     pub fn create_dir(&self, path: &str) -> Result<(), DiskError> {
-        std::fs::create_dir_all(self.join(path)?).map_err(|e| DiskError::io(path, "create directory", e))
+        std::fs::create_dir_all(self.join_to_change(path, "create directory")?)
+            .map_err(|e| DiskError::io(path, "create directory", e))
     }
 
     /// Renames, replacing `to`.
     pub fn rename(&self, from: &str, to: &str) -> Result<(), DiskError> {
-        std::fs::rename(self.join(from)?, self.join(to)?).map_err(|e| DiskError::io(from, "rename", e))
+        let (old, new) = (self.join_to_change(from, "rename")?, self.join_to_change(to, "rename")?);
+        std::fs::rename(old, new).map_err(|e| DiskError::io(from, "rename", e))
     }
 
     /// Removes a file.
     pub fn remove(&self, path: &str) -> Result<(), DiskError> {
-        std::fs::remove_file(self.join(path)?).map_err(|e| DiskError::io(path, "remove", e))
+        std::fs::remove_file(self.join_to_change(path, "remove")?).map_err(|e| DiskError::io(path, "remove", e))
     }
 
     /// Names in a directory, sorted. A name that is not UTF-8 is not ours and is left out.

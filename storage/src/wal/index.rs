@@ -8,10 +8,13 @@ use std::collections::{BTreeMap, VecDeque};
 
 /// Where a batch stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Place {
-    pub(crate) segment: u64,
-    pub(crate) offset: u64,
-    pub(crate) number: u64,
+pub struct Place {
+    /// Sequence of its segment.
+    pub segment: u64,
+    /// Where it begins there.
+    pub offset: u64,
+    /// Its number.
+    pub number: u64,
 }
 
 /// Consecutive entries of one shard that begin in one batch.

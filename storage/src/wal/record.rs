@@ -95,46 +95,68 @@ const _: () = assert!(size_of::<FloorLayout>() == 24);
 
 /// Where the log before a recovery ends: batch number, its segment, its chain. All 0: nothing before is needed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Cut {
-    pub(crate) batch: u64,
-    pub(crate) segment: u64,
-    pub(crate) chain: u32,
+pub struct Cut {
+    /// Number of the last batch that counts.
+    pub batch: u64,
+    /// Its segment.
+    pub segment: u64,
+    /// Its chain.
+    pub chain: u32,
 }
 
 /// A record as it stands in the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Logged {
+pub enum Logged {
     /// An entry; the only kind that may be cut into fragments.
     Entry(Entry),
+    /// A shard's term and vote.
     HardState {
+        /// The shard.
         shard: ShardId,
+        /// Its generation.
         generation: Generation,
+        /// Term and vote.
         hard: HardState,
     },
-    /// `kept`: the shard's entries above this index are gone.
+    /// All of a shard's state.
     Shard {
+        /// The state.
         state: ShardState,
+        /// The shard's entries above this index are gone.
         kept: u64,
     },
+    /// The shard is no longer here.
     Gone(ShardId),
+    /// The incarnation under which another store is known here.
     Peer {
+        /// The other store.
         store: StoreId,
+        /// Its incarnation.
         incarnation: Incarnation,
     },
+    /// The store's own state.
     Store {
+        /// It may vote.
         admitted: bool,
     },
+    /// Where the log before this segment ends.
     Cut(Cut),
-    /// `states`: shard states in this head. `oldest`: the oldest segment still needed. `first`: the head's first batch.
+    /// Ends the head of a segment.
     HeadComplete {
+        /// Shard states in this head.
         states: u64,
+        /// The oldest segment still needed.
         oldest: u64,
+        /// The head's first batch.
         first: u64,
     },
     /// The shard's log begins behind this index.
     Floor {
+        /// The shard.
         shard: ShardId,
+        /// The index.
         index: u64,
+        /// The term of the entry at that index.
         term: u64,
     },
     /// Segments below this one are no longer needed.

@@ -1,6 +1,8 @@
 //! Opening a log: what is durable is kept, an unfinished tail is cut, damage stops (FORMAT.md §1.5).
 
+mod find;
 mod image;
+pub mod inspect;
 mod survey;
 mod walk;
 
@@ -11,27 +13,18 @@ use super::segment::sector::Seed;
 use super::segment::{self, Closing, Handle, Segment};
 use super::writer::State;
 use super::{LogOptions, Recovered, RecoveredShard, RecoveryReport, reclaim};
-use crate::disk::{Disk, DiskBuf};
+use crate::disk::{Disk, DiskBuf, OpenMode};
 use crate::error::StorageError;
-use image::Image;
+use find::{Found, Walked, find};
+use image::Source;
 use ringkv_wire::entry::Entry;
 use ringkv_wire::ids::ShardId;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
-use survey::Head;
-use walk::{End, Walk};
+use walk::Walk;
 
 /// Numbers skipped at a recovery: more than can have been in flight and left no trace.
 const NUMBER_JUMP: u64 = 16;
-
-/// A segment of the log as it was walked.
-struct Walked<F> {
-    handle: Handle<F>,
-    /// Where its batches end.
-    end: u64,
-    /// The batch taken before its first.
-    before: Cut,
-}
 
 /// Recovers the log in `dir`; a new one when there is none.
 pub(super) async fn recover<D: Disk>(
@@ -39,106 +32,21 @@ pub(super) async fn recover<D: Disk>(
     dir: &str,
     options: LogOptions,
 ) -> Result<(State<D>, Recovered), StorageError> {
-    let files = prepare_dir(disk, dir).await?;
+    prepare_dir(disk, dir).await?;
     let seed = Seed::new(&options.store_identity);
-    let heads = survey::survey(disk, dir, &files, seed).await?;
-    let chain = survey::chain(&heads);
-    let (mut walk, mut walked) = (Walk::new(), Vec::new());
-    for (at, (sequence, head)) in chain.iter().enumerate() {
-        let mut image = Image::open(disk, dir, *sequence, seed).await?;
-        let before = last_cut(&walk);
-        let until = chain.get(at + 1).and_then(|(_, next)| next.cut);
-        let Some(end) = walk.segment(&mut image, *head, until).await? else { break };
-        let Image { file, path, size, .. } = image;
-        walked.push(Walked { handle: Handle { file, sequence: *sequence, path, bytes: size }, end, before });
-    }
-    let mut report =
-        RecoveryReport { segments: walked.len() as u64, batches: walk.taken.len() as u64, ..RecoveryReport::default() };
-    let highest = judge_rest(disk, dir, &files, seed, &walk, walked.last(), &mut report).await?;
-    check_whole(dir, &heads, &walk, walked.first())?;
-    check_floors(dir, &walk)?;
-    let stream = Stream { next: highest + NUMBER_JUMP, chain: 0, seed };
-    let state = rewrite(disk, dir, options, &files, walk, walked, stream, report).await?;
-    Ok(state)
+    let source = Source { disk, dir, seed, mode: OpenMode::Write };
+    let files = source.list().await?;
+    let found = find(&source, &files, &mut |_| {}).await?;
+    let stream = Stream { next: found.highest + NUMBER_JUMP, chain: 0, seed };
+    rewrite(disk, dir, options, &files, found, stream).await
 }
 
-/// Makes the directory durable and lists its segments.
-async fn prepare_dir<D: Disk>(disk: &D, dir: &str) -> Result<Vec<u64>, StorageError> {
+/// Makes the directory, durably.
+async fn prepare_dir<D: Disk>(disk: &D, dir: &str) -> Result<(), StorageError> {
     disk.create_dir(dir).await?;
     let parents = dir.match_indices('/').map(|(at, _)| &dir[..at]);
     for parent in std::iter::once("").chain(parents) {
         disk.sync_dir(parent).await?;
-    }
-    let names = disk.list(dir).await?;
-    let mut files: Vec<u64> = names.iter().filter_map(|name| segment::sequence_of(name)).collect();
-    files.sort_unstable();
-    Ok(files)
-}
-
-fn last_cut(walk: &Walk) -> Cut {
-    walk.taken.last().map_or(Cut::default(), |taken| Cut {
-        batch: taken.number,
-        segment: taken.segment,
-        chain: taken.chain,
-    })
-}
-
-/// Judges what stands behind the last batch: in its segment and in newer files. The highest batch number anywhere.
-async fn judge_rest<D: Disk>(
-    disk: &D,
-    dir: &str,
-    files: &[u64],
-    seed: Seed,
-    walk: &Walk,
-    last: Option<&Walked<D::File>>,
-    report: &mut RecoveryReport,
-) -> Result<u64, StorageError> {
-    let (sequence, end) = last.map_or((0, 0), |walked| (walked.handle.sequence, walked.end));
-    let mut highest = walk.last();
-    for &file in files.iter().filter(|file| **file >= sequence) {
-        let image = Image::open(disk, dir, file, seed).await?;
-        let here = file == sequence;
-        let end = End { offset: if here { end } else { 0 }, last: walk.last(), here };
-        let behind = walk::judge(&image, end).await?;
-        highest = highest.max(behind.highest);
-        report.cut = report.cut.or(behind.tail.map(|sector| (file, sector)));
-    }
-    Ok(highest)
-}
-
-/// Every segment that the log says it needs must have been walked.
-///
-/// When none was, the log is new: a first boot ended early, maybe more than once. Had anything ever been acknowledged, its
-/// sectors would be there, whole or rotten, and would have been called damage before.
-fn check_whole<F>(
-    dir: &str,
-    heads: &BTreeMap<u64, Option<Head>>,
-    walk: &Walk,
-    first: Option<&Walked<F>>,
-) -> Result<(), StorageError> {
-    let first = first.map(|walked| walked.handle.sequence);
-    let Some(missing) = first.filter(|first| walk.oldest < *first).map(|first| first - 1) else { return Ok(()) };
-    let got = match heads.get(&missing) {
-        None => "no file",
-        Some(None) => "no complete head",
-        Some(Some(_)) => "a head that does not continue the log",
-    };
-    Err(StorageError::Damaged {
-        path: format!("{dir}/{}", segment::name(missing)),
-        offset: 0,
-        expected: format!("all segments from {} on", walk.oldest),
-        got: got.to_owned(),
-    })
-}
-
-/// Every shard's entries must begin right behind its floor.
-fn check_floors(dir: &str, walk: &Walk) -> Result<(), StorageError> {
-    for (shard, log) in &walk.mirror.shards {
-        let next = log.state.floor_index.saturating_add(1);
-        if let Some(first) = log.first().filter(|first| *first != next) {
-            let expected = format!("entries of {shard} from {next}");
-            return Err(StorageError::Damaged { path: dir.to_owned(), offset: 0, expected, got: format!("{first}") });
-        }
     }
     Ok(())
 }
@@ -168,17 +76,15 @@ fn split(walk: &Walk, cut: Cut) -> (BTreeMap<ShardId, u64>, Vec<Entry>) {
 }
 
 /// Opens a fresh segment with the cut, all states and the entries behind the cut, and syncs it. From here on it is the log.
-#[expect(clippy::too_many_arguments, reason = "one caller; the parts of what it found")]
 async fn rewrite<D: Disk>(
     disk: &D,
     dir: &str,
     options: LogOptions,
     files: &[u64],
-    mut walk: Walk,
-    walked: Vec<Walked<D::File>>,
+    found: Found<D::File>,
     mut stream: Stream,
-    mut report: RecoveryReport,
 ) -> Result<(State<D>, Recovered), StorageError> {
+    let Found { mut walk, walked, mut report, .. } = found;
     let newest = walked.last().map_or(0, |walked| walked.handle.sequence);
     let cut = choose_cut(&walk, &walked, options.segment_bytes);
     stream.chain = cut.chain;
@@ -211,7 +117,6 @@ async fn rewrite<D: Disk>(
     let gone = files.iter().copied().filter(|file| *file <= newest && !live.contains(file));
     report.removed += remove(disk, dir, gone).await?;
     report.rewritten = again.len() as u64;
-    report.entries = walk.entries.values().map(|entries| entries.len() as u64).sum();
     let recovered = recovered(&walk.mirror, walk.entries, report);
     let state = State::new(disk.clone(), options, walk.mirror, segments, oldest, stream);
     Ok((state, recovered))
@@ -291,6 +196,7 @@ async fn remove<D: Disk>(disk: &D, dir: &str, files: impl Iterator<Item = u64>) 
     Ok(removed)
 }
 
+/// What whoever opens the log is given.
 fn recovered(mirror: &Mirror, mut entries: BTreeMap<ShardId, Vec<walk::Dated>>, report: RecoveryReport) -> Recovered {
     let shards = mirror.shards.iter().map(|(shard, log)| RecoveredShard {
         state: log.state.clone(),

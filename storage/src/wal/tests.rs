@@ -1,5 +1,6 @@
 mod crash;
 mod damage;
+mod inspect;
 mod model;
 mod order;
 mod space;

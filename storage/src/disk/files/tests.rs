@@ -158,3 +158,21 @@ fn a_full_disk_says_so_and_gets_its_blocks_back() {
     let refused = file.write_at(0, &filled(2 << 20));
     assert!(matches!(refused, Err(DiskError::NoSpace { .. } | DiskError::ShortWrite { .. })), "{refused:?}");
 }
+
+#[test]
+fn a_root_to_look_at_changes_nothing() {
+    let (dir, root) = root();
+    std::fs::write(dir.path().join("a"), [7; 5000]).unwrap();
+    drop(root);
+    let watched = || std::fs::read_dir(dir.path()).unwrap().count();
+    let root = Root::read_only(dir.path()).unwrap();
+    let mut buf = DiskBuf::zeroed(8192);
+    assert_eq!(root.open_file("a", OpenMode::Read).unwrap().read_at(0, &mut buf).unwrap(), 5000);
+    assert!(buf[..5000].iter().all(|byte| *byte == 7));
+    assert!(root.open_file("a", OpenMode::Write).is_err());
+    assert!(root.open_file("b", OpenMode::Create).is_err());
+    assert!(root.create_dir("c").is_err() && root.rename("a", "d").is_err() && root.remove("a").is_err());
+    assert_eq!((root.list("").unwrap(), watched()), (vec!["a".to_owned()], 1));
+    assert!(matches!(Root::read_only(&dir.path().join("none")), Err(DiskError::NotFound { .. })));
+    assert!(!dir.path().join("none").exists());
+}

@@ -9,6 +9,33 @@ use crate::wal::segment::sector::Seed;
 /// What is read at once: little of a file of which only the head is wanted, then more and more.
 const READ_BYTES: (usize, usize) = (64 << 10, 1 << 20);
 
+/// Where segments are read.
+pub(super) struct Source<'a, D: Disk> {
+    pub(super) disk: &'a D,
+    pub(super) dir: &'a str,
+    pub(super) seed: Seed,
+    /// Who goes on with the log opens its files for writing.
+    pub(super) mode: OpenMode,
+}
+
+impl<D: Disk> Source<'_, D> {
+    /// The sequences of the segment files, ascending.
+    pub(super) async fn list(&self) -> Result<Vec<u64>, DiskError> {
+        let names = self.disk.list(self.dir).await?;
+        let mut files: Vec<u64> = names.iter().filter_map(|name| segment::sequence_of(name)).collect();
+        files.sort_unstable();
+        Ok(files)
+    }
+
+    pub(super) async fn open(&self, sequence: u64) -> Result<Image<D>, DiskError> {
+        let path = format!("{}/{}", self.dir, segment::name(sequence));
+        let file = self.disk.open(&path, self.mode).await?;
+        let size = self.disk.size(&file).await?;
+        let (disk, seed) = (self.disk.clone(), self.seed);
+        Ok(Image { disk, file, path, sequence, size, bytes: Vec::new(), base: 0, seed })
+    }
+}
+
 /// One segment.
 pub(super) struct Image<D: Disk> {
     disk: D,
@@ -24,13 +51,6 @@ pub(super) struct Image<D: Disk> {
 }
 
 impl<D: Disk> Image<D> {
-    pub(super) async fn open(disk: &D, dir: &str, sequence: u64, seed: Seed) -> Result<Image<D>, DiskError> {
-        let path = format!("{dir}/{}", segment::name(sequence));
-        let file = disk.open(&path, OpenMode::Write).await?;
-        let size = disk.size(&file).await?;
-        Ok(Image { disk: disk.clone(), file, path, sequence, size, bytes: Vec::new(), base: 0, seed })
-    }
-
     /// Reads at `at` into `buf`; the bytes that the file holds there, none behind its end.
     pub(super) async fn read(&self, at: u64, buf: DiskBuf) -> Result<(usize, DiskBuf), DiskError> {
         if at >= self.size || !at.is_multiple_of(PAGE_BYTES as u64) {

@@ -1,11 +1,10 @@
 //! Which segments are born, and which of them make the log.
 
-use super::image::Image;
+use super::image::{Image, Source};
 use crate::disk::Disk;
 use crate::error::StorageError;
 use crate::wal::record::{Cut, Logged, Piece, pieces};
 use crate::wal::segment::batch::{FIRST, HEAD};
-use crate::wal::segment::sector::Seed;
 use std::collections::BTreeMap;
 
 /// A segment's complete head, in short.
@@ -51,14 +50,12 @@ pub(super) async fn head<D: Disk>(image: &mut Image<D>) -> Result<Option<Head>, 
 
 /// Surveys all segments. The value is `None` for an unborn one.
 pub(super) async fn survey<D: Disk>(
-    disk: &D,
-    dir: &str,
+    source: &Source<'_, D>,
     sequences: &[u64],
-    seed: Seed,
 ) -> Result<BTreeMap<u64, Option<Head>>, StorageError> {
     let mut out = BTreeMap::new();
     for &sequence in sequences {
-        let mut image = Image::open(disk, dir, sequence, seed).await?;
+        let mut image = source.open(sequence).await?;
         out.insert(sequence, head(&mut image).await?);
     }
     Ok(out)

@@ -1,6 +1,7 @@
 //! Reading the log from its oldest segment to where it ends, and judging what stands behind (FORMAT.md §1.5).
 
 use super::image::Image;
+use super::inspect::Standing;
 use super::survey::Head;
 use crate::disk::{Disk, DiskBuf};
 use crate::error::StorageError;
@@ -69,6 +70,7 @@ impl Walk {
         image: &mut Image<D>,
         head: Head,
         until: Option<Cut>,
+        heard: &mut dyn FnMut(Standing<'_>),
     ) -> Result<Option<u64>, StorageError> {
         let mut offset = 0;
         while until.is_none_or(|cut| self.last() != cut.batch) {
@@ -76,7 +78,7 @@ impl Walk {
             if !self.continues(&batch, offset, head, image)? {
                 break;
             }
-            self.take(&batch, offset, image)?;
+            self.take(&batch, offset, image, heard)?;
             offset += batch.bytes;
         }
         let reached =
@@ -108,16 +110,27 @@ impl Walk {
         Err(image.damaged(offset, expected, got))
     }
 
-    fn take<D: Disk>(&mut self, batch: &Batch, offset: u64, image: &Image<D>) -> Result<(), StorageError> {
+    fn take<D: Disk>(
+        &mut self,
+        batch: &Batch,
+        offset: u64,
+        image: &Image<D>,
+        heard: &mut dyn FnMut(Standing<'_>),
+    ) -> Result<(), StorageError> {
         let at = Place { segment: image.sequence, offset, number: batch.number };
         self.synced = self.synced.max(batch.synced);
         let damaged = |got: String| image.damaged(offset, format!("records of batch {}", batch.number), got);
         for piece in pieces(batch.records.clone(), batch.count).map_err(|e| damaged(e.to_string()))? {
             match piece {
-                Piece::Whole(logged) => self.record(&logged, batch.number).map_err(damaged)?,
+                Piece::Whole(logged) => {
+                    heard(Standing { at, ends: at.number, record: &logged });
+                    self.record(&logged, batch.number).map_err(damaged)?;
+                }
                 Piece::Fragment { first, last, bytes } => {
                     let entry = self.assembler.feed(first, last, bytes, at).map_err(|e| damaged(e.to_string()))?;
                     if let Some((entry, began)) = entry {
+                        let logged = Logged::Entry(entry.clone());
+                        heard(Standing { at: began, ends: at.number, record: &logged });
                         self.entry(entry, began, batch.number).map_err(damaged)?;
                     }
                 }
