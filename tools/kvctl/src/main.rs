@@ -1,8 +1,9 @@
-//! `kvctl`: administration and demonstration of ringkv.
+//! `kvctl`: administration, demonstration and inspection of ringkv.
 
 mod calls;
 mod demo;
 mod status;
+mod store;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -11,7 +12,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
-/// Talks to a ringkv cluster, or shows one at work.
+/// Talks to a ringkv cluster, shows one at work, or looks into the files of a store.
 #[derive(Debug, Parser)]
 #[command(version, subcommand_required = true, arg_required_else_help = true)]
 struct Cli {
@@ -62,6 +63,9 @@ enum Command {
         #[arg(long)]
         counters: bool,
     },
+    /// Looks into the log of a store whose node is not running.
+    #[command(subcommand)]
+    Wal(store::wal::WalCommand),
 }
 
 /// Which cluster.
@@ -105,6 +109,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Put { cluster, key, value } => calls::put(&cluster, key, value).await,
         Command::Del { cluster, key } => calls::delete(&cluster, key).await,
         Command::Status { cluster, json, shards, counters } => status::show(&cluster, json, shards, counters).await,
+        Command::Wal(command) => store::wal::run(command).await,
     }
 }
 
@@ -149,6 +154,9 @@ mod tests {
             "demo --nodes 99",
             "demo --host windows",
             "status",
+            "wal dump",
+            "wal dump dir --shard seven",
+            "wal verify dir --incarnation 12",
         ] {
             assert!(parsed(bad).is_err(), "{bad}");
         }
@@ -157,6 +165,8 @@ mod tests {
             "put --seeds 127.0.0.1:1 key -",
             "delete --seeds 127.0.0.1:1 key",
             "demo --nodes 5 --replicas 5 --keep --json -",
+            "wal dump dir --shard s1.7 --from 5 --limit 10 --json",
+            "wal verify dir --node 1 --store 0 --incarnation 00000000000000ff",
         ] {
             assert!(parsed(good).is_ok(), "{good}");
         }
