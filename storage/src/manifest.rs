@@ -1,10 +1,12 @@
 //! The manifest: which tables make up each tree (FORMAT.md §3).
 
 mod current;
+mod look;
 pub mod record;
 mod recover;
 mod sector;
 
+pub use look::look;
 pub use record::{Bounds, Flushed, TableEntry, TreeRecord};
 
 use crate::disk::{Disk, DiskBuf, OpenMode};

@@ -71,6 +71,11 @@ impl Bounds {
         (self.greatest.0, &self.greatest.1)
     }
 
+    /// Whether only the beginning of the greatest key is known.
+    pub fn greatest_is_cut(&self) -> bool {
+        self.greatest_cut
+    }
+
     /// Whether a key lies between them.
     #[inline]
     pub fn cover(&self, key: TreeKey<'_>) -> bool {

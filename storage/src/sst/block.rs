@@ -39,6 +39,12 @@ fn length_bytes(value: Option<&[u8]>) -> usize {
     value.map_or(0, |value| varint::bytes_of(value.len() as u64))
 }
 
+/// How a block was made smaller, by the trailer that ends its bytes; nothing is verified.
+pub(crate) fn compression_of(bytes: &[u8]) -> Option<Compression> {
+    let (_, trailer) = Trailer::read_from_suffix(bytes).ok()?;
+    Compression::of_kind(trailer.compression)
+}
+
 /// An entry that waits for its block to be closed.
 #[derive(Debug)]
 struct Waiting {

@@ -3,7 +3,8 @@
 use crate::cache::{BlockCache, Places};
 use crate::disk::{ALIGN, Disk, DiskBuf, Mapped, OpenMode};
 use crate::error::{DiskError, StorageError};
-use crate::sst::block::Block;
+use crate::sst::block::{Block, compression_of};
+use crate::sst::compress::Compression;
 use crate::sst::filter::Filter;
 use crate::sst::footer::{FOOTER_BYTES, Footer, Section};
 use crate::sst::index::{BlockPlace, Index, shared_bytes};
@@ -235,6 +236,15 @@ impl<D: Disk> Table<D> {
             1 => old::verify(&bytes, &self.place.id, place.offset, &self.path),
             _ => Block::verify(bytes, &self.place.id, place.offset, &self.path),
         }
+    }
+
+    /// How a block was made smaller. It is read and verified past the block cache, once: a failure is told and forgotten.
+    pub async fn compression_of(&self, place: BlockPlace) -> Result<Compression, StorageError> {
+        let bytes = self.read_raw(place.offset, place.bytes as usize).await?;
+        self.verify_block(bytes.clone(), place)?;
+        // Version 1 stored blocks as they were.
+        let stored = (self.footer.version > 1).then(|| compression_of(&bytes));
+        Ok(stored.flatten().unwrap_or_default())
     }
 
     /// Bytes of the file, unverified. A range behind the file's end is damage.

@@ -66,6 +66,9 @@ enum Command {
     /// Looks into the log of a store whose node is not running.
     #[command(subcommand)]
     Wal(store::wal::WalCommand),
+    /// Looks into tables.
+    #[command(subcommand)]
+    Sst(store::sst::SstCommand),
 }
 
 /// Which cluster.
@@ -110,6 +113,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Del { cluster, key } => calls::delete(&cluster, key).await,
         Command::Status { cluster, json, shards, counters } => status::show(&cluster, json, shards, counters).await,
         Command::Wal(command) => store::wal::run(command).await,
+        Command::Sst(command) => store::sst::run(command).await,
     }
 }
 
@@ -156,6 +160,7 @@ mod tests {
             "status",
             "wal dump",
             "wal dump dir --shard seven",
+            "sst stats",
             "wal verify dir --incarnation 12",
         ] {
             assert!(parsed(bad).is_err(), "{bad}");
@@ -166,6 +171,7 @@ mod tests {
             "delete --seeds 127.0.0.1:1 key",
             "demo --nodes 5 --replicas 5 --keep --json -",
             "wal dump dir --shard s1.7 --from 5 --limit 10 --json",
+            "sst dump a.sst dir --values --limit 3",
             "wal verify dir --node 1 --store 0 --incarnation 00000000000000ff",
         ] {
             assert!(parsed(good).is_ok(), "{good}");

@@ -96,7 +96,7 @@ impl StorePlace {
 
 /// Keeps a node from opening the data directory. Fails when one has it. A directory without a lock file gets none: a node
 /// makes it before anything else, so this is a copy.
-fn hold(data: &Path) -> anyhow::Result<Option<File>> {
+pub fn hold(data: &Path) -> anyhow::Result<Option<File>> {
     let path = data.join("LOCK");
     let mut file = match File::open(&path) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),

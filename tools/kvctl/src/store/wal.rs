@@ -13,8 +13,8 @@ use ringkv_storage::wal::inspect::{Inspected, Standing, inspect, segment_name};
 use ringkv_wire::ids::ShardId;
 use serde_json::{Value, json};
 
-use super::Damage;
 use super::place::{StoreArgs, StorePlace};
+use super::{Damage, plain};
 use row::Row;
 
 /// The log's directory in a store's.
@@ -206,7 +206,7 @@ fn shards_table(shards: &[RecoveredShard]) -> Table {
     let mut table = Table::new();
     table.load_style(TableStyle::new()).set_header(names);
     for shard in shards.iter().map(shard_json) {
-        table.add_row(names.map(|name| row::plain(&shard[name])));
+        table.add_row(names.map(|name| plain(&shard[name])));
     }
     table
 }

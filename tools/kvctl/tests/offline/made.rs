@@ -9,9 +9,12 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 use ringkv_storage::disk::plain::PlainDisk;
+use ringkv_storage::engine::{Engine, EngineOptions};
+use ringkv_storage::tree::{Flushed, Tree};
 use ringkv_storage::wal::{HardState, Log, LogOptions, Record, ReplicaState, ShardState, store_identity};
 use ringkv_wire::entry::{Entry, EntryKind, OpKind, Operation, Operations};
 use ringkv_wire::ids::{ClientId, Generation, Incarnation, KeyspaceId, ShardId, StoreId};
+use ringkv_wire::msg::config::Configuration;
 use serde_json::Value;
 
 pub const INCARNATION: u64 = 0x1234_5678_9abc_def0;
@@ -32,7 +35,8 @@ impl Made {
     pub fn empty() -> Made {
         let dir = tempfile::tempdir().unwrap();
         let identity = format!(
-            "version = 1\ncluster = \"{:032x}\"\nnode = 3\nstores = 1\nincarnation = \"{INCARNATION:016x}\"\nmade = true\n",
+            "version = 1\ncluster = \"{:032x}\"\nnode = 3\nstores = 1\nincarnation = \"{INCARNATION:016x}\"\n\
+             made = true\n",
             1
         );
         fs::write(dir.path().join("identity"), identity).unwrap();
@@ -59,6 +63,68 @@ impl Made {
             log.commit(vec![voted, entry(SHARDS[1], entries + 1)]).await.unwrap();
         });
         made
+    }
+
+    /// With two tables of one tree: keys 000 to 999, then every tenth again, and key 005 deleted.
+    pub fn with_tables() -> Made {
+        Made::with_tables_of(&[], Vec::new())
+    }
+
+    fn with_tables_of(voters: &[StoreId], sealed: Vec<(KeyspaceId, Bytes, Bytes)>) -> Made {
+        let made = Made::empty();
+        block_on(async {
+            let tree = made.tree().await;
+            for key in 0..1000 {
+                tree.put(1 + key, KeyspaceId(1), format!("key {key:03}\n").as_bytes(), noise(key).into());
+            }
+            tree.flush(flushed(1000, voters), sealed.clone()).await.unwrap();
+            for key in (0..1000).step_by(10) {
+                tree.put(1001 + key, KeyspaceId(1), format!("key {key:03}\n").as_bytes(), vec![b'w'; 50].into());
+            }
+            tree.delete(2000, KeyspaceId(1), b"key 005\n");
+            tree.flush(flushed(2000, voters), sealed).await.unwrap();
+        });
+        made
+    }
+
+    /// With one tree in the last level, in several tables that follow each other: the session table, if it has voters,
+    /// and keys 000 to 999, those from 500 on with values that get smaller. The last flush was at 1100.
+    pub fn settled(voters: &[StoreId]) -> Made {
+        let made = Made::empty();
+        let sealed = if voters.is_empty() { Vec::new() } else { sessions() };
+        block_on(async {
+            let options = EngineOptions { table_bytes: 8 << 10, ..EngineOptions::default() };
+            let tree = made.tree_with(options).await;
+            for (first, last, step) in [(0, 999, 1), (1000, 1099, 10)] {
+                for index in (first..=last).step_by(step) {
+                    let key = index % 1000;
+                    let value = if key < 500 { noise(index) } else { vec![b'w'; 100] };
+                    tree.put(1 + index, KeyspaceId(1), format!("key {key:03}\n").as_bytes(), value.into());
+                }
+                tree.flush(flushed(1 + last, voters), sealed.clone()).await.unwrap();
+            }
+            tree.settle().await.unwrap();
+        });
+        made
+    }
+
+    /// The tree, opened by the engine.
+    pub async fn tree(&self) -> Tree<PlainDisk> {
+        self.tree_with(EngineOptions::default()).await
+    }
+
+    async fn tree_with(&self, options: EngineOptions) -> Tree<PlainDisk> {
+        let disk = PlainDisk::open(self.dir.path()).unwrap();
+        let options = EngineOptions { seed: rand::random(), ..options };
+        Engine::open(disk, "store-0000", options).await.unwrap().tree(SHARDS[1])
+    }
+
+    /// Its table files, oldest first.
+    pub fn tables(&self) -> Vec<PathBuf> {
+        let files = fs::read_dir(self.store().join("tables")).unwrap();
+        let mut files: Vec<PathBuf> = files.map(|entry| entry.unwrap().path()).collect();
+        files.sort();
+        files
     }
 
     pub fn data(&self) -> &Path {
@@ -89,8 +155,13 @@ impl Made {
 
     /// Runs `kvctl` on the store; the directory must be the same afterwards, to the byte and the moment.
     pub fn look(&self, words: &[&str], flags: &[&str]) -> Told {
+        self.look_at(words, &self.store(), flags)
+    }
+
+    /// The same with another path below the data directory.
+    pub fn look_at(&self, words: &[&str], path: &Path, flags: &[&str]) -> Told {
         let before = self.files();
-        let told = kvctl(words, &self.store(), flags);
+        let told = kvctl(words, path, flags);
         assert!(self.files() == before, "{words:?} {flags:?} changed the directory");
         told
     }
@@ -135,6 +206,27 @@ pub fn flip(path: &Path, offset: u64) {
 /// Writes over a part of a file.
 pub fn overwrite(path: &Path, offset: u64, bytes: &[u8]) {
     fs::File::options().write(true).open(path).unwrap().write_all_at(bytes, offset).unwrap();
+}
+
+/// What a tree reflects that was flushed at `index`, of a shard with these voters.
+pub fn flushed(index: u64, voters: &[StoreId]) -> Flushed {
+    let mut config = Vec::new();
+    Configuration::of_voters(voters).encode(&mut config);
+    Flushed { index, term: 1, config: config.into(), ..Flushed::default() }
+}
+
+/// A session table, as a flush seals it.
+pub fn sessions() -> Vec<(KeyspaceId, Bytes, Bytes)> {
+    vec![(KeyspaceId(0), "sessions".into(), "none".into())]
+}
+
+/// A value of 100 bytes that nothing makes smaller.
+fn noise(key: u64) -> Vec<u8> {
+    let mixed = |at: u64| {
+        let product = (key * 100 + at + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        (product ^ product >> 32).wrapping_mul(0xbf58_476d_1ce4_e5b9)
+    };
+    (0..100).map(|at| (mixed(at) >> 56) as u8).collect()
 }
 
 fn state(shard: ShardId) -> Record {

@@ -3,4 +3,5 @@
 #![expect(clippy::unwrap_used, reason = "only tests stand here: what fails is their failure")]
 
 mod made;
+mod tables;
 mod wal;

@@ -6,6 +6,8 @@ use ringkv_wire::entry::{Entry, EntryKind, OpKind, Operation, Operations};
 use ringkv_wire::ids::{ShardId, StoreId};
 use serde_json::{Map, Value, json};
 
+use crate::store::plain;
+
 /// Keys are cut behind so many bytes where people read them.
 const KEY_SHOWN: usize = 32;
 
@@ -79,15 +81,6 @@ impl std::fmt::Display for Row {
             key if name.ends_with("_key") => write!(f, " {name}={}", short(&key)),
             other => write!(f, " {name}={other}"),
         })
-    }
-}
-
-/// A value without the quotes of JSON; nothing for null.
-pub fn plain(value: &Value) -> String {
-    match value {
-        Value::Null => String::new(),
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
     }
 }
 
