@@ -139,7 +139,8 @@ impl LogOptions {
     }
 }
 
-/// The identity that seeds a store's log (FORMAT.md §4): another cluster's, node's or incarnation's log does not open with it.
+/// The identity that seeds a store's log (FORMAT.md §4): another cluster's, node's or incarnation's log does not open
+/// with it.
 pub fn store_identity(store: StoreId, incarnation: Incarnation) -> [u8; 16] {
     let mut identity = [0; 16];
     identity[..8].copy_from_slice(&incarnation.0.to_le_bytes());

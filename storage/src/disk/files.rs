@@ -45,8 +45,8 @@ impl Root {
         Ok(Root { path, direct, read_only: false })
     }
 
-    /// The directory `path`, which must be there, for one who only looks: nothing is probed, and what would change anything
-    /// is refused. Files go past the page cache where they can, so that what is read is what the disk holds.
+    /// The directory `path`, which must be there, for one who only looks: nothing is probed, and what would change
+    /// anything is refused. Files go past the page cache where they can, so that what is read is what the disk holds.
     pub fn read_only(path: &Path) -> Result<Root, DiskError> {
         let resolved = path.canonicalize().map_err(|e| DiskError::io(&path.display().to_string(), "resolve", e))?;
         Ok(Root { path: resolved, direct: true, read_only: true })

@@ -7,7 +7,8 @@ use crate::sst::damaged;
 use ringkv_wire::ids::ShardId;
 use std::collections::BTreeMap;
 
-/// All trees that the manifest in `dir` names. Nothing is moved to a fresh file, so what is read may not be durable yet.
+/// All trees that the manifest in `dir` names. Nothing is moved to a fresh file, so what is read may not be durable
+/// yet.
 ///
 /// # Errors
 /// As [`super::Manifest::open`]; without CURRENT a store that `has_tables` is damaged, another is new.

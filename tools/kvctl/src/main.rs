@@ -69,6 +69,9 @@ enum Command {
     /// Looks into tables.
     #[command(subcommand)]
     Sst(store::sst::SstCommand),
+    /// Tells what a damaged store of a lone replica would lose, and rewrites its trees from what is readable when told
+    /// to.
+    Repair(store::repair::RepairArgs),
 }
 
 /// Which cluster.
@@ -114,6 +117,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Status { cluster, json, shards, counters } => status::show(&cluster, json, shards, counters).await,
         Command::Wal(command) => store::wal::run(command).await,
         Command::Sst(command) => store::sst::run(command).await,
+        Command::Repair(args) => store::repair::run(args).await,
     }
 }
 
@@ -161,6 +165,7 @@ mod tests {
             "wal dump",
             "wal dump dir --shard seven",
             "sst stats",
+            "repair --accept-loss",
             "wal verify dir --incarnation 12",
         ] {
             assert!(parsed(bad).is_err(), "{bad}");
@@ -172,6 +177,7 @@ mod tests {
             "demo --nodes 5 --replicas 5 --keep --json -",
             "wal dump dir --shard s1.7 --from 5 --limit 10 --json",
             "sst dump a.sst dir --values --limit 3",
+            "repair --store dir --accept-loss --json",
             "wal verify dir --node 1 --store 0 --incarnation 00000000000000ff",
         ] {
             assert!(parsed(good).is_ok(), "{good}");

@@ -1,6 +1,8 @@
-//! Offline tools: the files of a store whose node is not running, read without changing a byte of them.
+//! Offline tools: the files of a store whose node is not running. All but `repair --accept-loss` read them without
+//! changing a byte.
 
 mod place;
+pub mod repair;
 pub mod sst;
 mod tables;
 pub mod wal;
@@ -11,8 +13,8 @@ use std::process::ExitCode;
 use ringkv_storage::error::StorageError;
 use serde_json::{Value, json};
 
-/// Exit code when bytes at rest are not what was written. What cannot be read at all ends with 2, as everything does that
-/// `kvctl` cannot do.
+/// Exit code when bytes at rest are not what was written. What cannot be read at all ends with 2, as everything does
+/// that `kvctl` cannot do.
 pub const DAMAGED: u8 = 4;
 
 /// One finding of damage, as it is told.

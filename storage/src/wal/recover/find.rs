@@ -91,8 +91,8 @@ async fn judge_rest<D: Disk>(
 
 /// Every segment that the log says it needs must have been walked.
 ///
-/// When none was, the log is new: a first boot ended early, maybe more than once. Had anything ever been acknowledged, its
-/// sectors would be there, whole or rotten, and would have been called damage before.
+/// When none was, the log is new: a first boot ended early, maybe more than once. Had anything ever been acknowledged,
+/// its sectors would be there, whole or rotten, and would have been called damage before.
 fn check_whole<F>(
     dir: &str,
     heads: &BTreeMap<u64, Option<Head>>,

@@ -47,8 +47,9 @@ pub struct Inspected {
     pub synced: u64,
 }
 
-/// Walks the log in `dir` as a recovery does (FORMAT.md §1.5, steps 1 to 4) without writing, making or removing anything.
-/// `heard` hears of every record in order, also of those in front of damage. No process may have the log open.
+/// Walks the log in `dir` as a recovery does (FORMAT.md §1.5, steps 1 to 4) without writing, making or removing
+/// anything. `heard` hears of every record in order, also of those in front of damage. No process may have the log
+/// open.
 ///
 /// # Errors
 /// As [`crate::wal::Log::open`].

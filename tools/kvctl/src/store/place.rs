@@ -59,16 +59,32 @@ struct VersionOnly {
     version: i64,
 }
 
+/// What a data directory is held for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Hold {
+    /// Others may look, too.
+    ToLook,
+    /// Nobody else has it.
+    ToChange,
+}
+
+impl StoreArgs {
+    /// The store in this directory of a whole data directory.
+    pub fn of(path: PathBuf) -> StoreArgs {
+        StoreArgs { path, node: None, store: None, incarnation: None }
+    }
+}
+
 impl StorePlace {
     /// Finds the store that the arguments name.
-    pub fn find(args: &StoreArgs) -> anyhow::Result<StorePlace> {
+    pub fn find(args: &StoreArgs, hold_it: Hold) -> anyhow::Result<StorePlace> {
         let path = args.path.clone();
         let real = path.canonicalize().with_context(|| path.display().to_string())?;
         if real.join("identity").exists() {
             bail!("{} is a data directory: name one of its stores, for instance store-0000", path.display());
         }
         let data = real.parent().context("the root of the file system is no store")?;
-        let lock = hold(data)?;
+        let lock = hold(data, hold_it)?;
         let identity = identity(data)?;
         let said = |what: &str| {
             format!(
@@ -94,20 +110,24 @@ impl StorePlace {
     }
 }
 
-/// Keeps a node from opening the data directory. Fails when one has it. A directory without a lock file gets none: a node
-/// makes it before anything else, so this is a copy.
-pub fn hold(data: &Path) -> anyhow::Result<Option<File>> {
+/// Keeps a node from opening the data directory. Fails when one has it. A directory without a lock file gets none: a
+/// node makes it before anything else, so this is a copy, to look at only.
+pub fn hold(data: &Path, what_for: Hold) -> anyhow::Result<Option<File>> {
     let path = data.join("LOCK");
     let mut file = match File::open(&path) {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound && what_for == Hold::ToLook => return Ok(None),
         file => file.with_context(|| path.display().to_string())?,
     };
-    match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockShared) {
+    let how = match what_for {
+        Hold::ToLook => rustix::fs::FlockOperation::NonBlockingLockShared,
+        Hold::ToChange => rustix::fs::FlockOperation::NonBlockingLockExclusive,
+    };
+    match rustix::fs::flock(&file, how) {
         Ok(()) => Ok(Some(file)),
         Err(rustix::io::Errno::WOULDBLOCK) => {
             let mut holder = String::new();
             file.read_to_string(&mut holder).with_context(|| path.display().to_string())?;
-            bail!("{}: a node has this data directory open ({}): stop it first", data.display(), holder.trim())
+            bail!("{}: another process has this data directory open ({}): stop it first", data.display(), holder.trim())
         }
         Err(e) => Err(e).with_context(|| format!("lock {}", path.display())),
     }

@@ -10,8 +10,9 @@ use comfy_table::{Table, TableStyle};
 use ringkv_storage::error::StorageError;
 use serde_json::json;
 
-use super::tables::{Opened, Record, TableFile, lone, of_store};
-use super::{Damage, place};
+use super::Damage;
+use super::place::{self, Hold};
+use super::tables::{Opened, Record, StoreTables, TableFile, lone, of_store, shown};
 
 /// What to do with tables. None of it changes a file. Exit code 4: one of them, or a manifest, is damaged.
 #[derive(Debug, Subcommand)]
@@ -75,12 +76,12 @@ impl Tables {
                 true => (real.as_path(), stores_in(path)?),
                 false => (real.parent().context("the root of the file system is no store")?, vec![path.clone()]),
             };
-            tables._locks.extend(place::hold(data)?);
+            tables._locks.extend(place::hold(data, Hold::ToLook)?);
             for store in stores {
                 if !store.join("tables").is_dir() {
                     bail!("{}: no table, no store with tables, no data directory", store.display());
                 }
-                let (files, error) = of_store(&store).await?;
+                let StoreTables { files, error, .. } = of_store(&store).await?;
                 tables.files.extend(files);
                 tables.damage.extend(error.map(|error| Damage::of(&store, error)).transpose()?);
             }
@@ -200,7 +201,7 @@ async fn dump(args: &SstArgs, values: bool, limit: u64) -> anyhow::Result<ExitCo
 }
 
 fn line(record: &Record, file: &str, values: bool, as_json: bool) -> String {
-    let Record { key, version, value } = record;
+    let (key, Record { version, value, .. }) = (shown(record.tree_key()), record);
     let (kind, bytes) = (if value.is_some() { "value" } else { "tombstone" }, value.as_ref().map_or(0, |v| v.len()));
     let content = value.as_ref().filter(|_| values).map(|value| value.escape_ascii().to_string());
     if as_json {
@@ -219,17 +220,12 @@ async fn verify(args: &SstArgs) -> anyhow::Result<ExitCode> {
     let mut entries = 0;
     for at in 0..tables.files.len() {
         let Some(opened) = tables.open(at).await? else { continue };
-        entries += opened.stats()["entries"].as_u64().unwrap_or_default();
+        entries += opened.held().0;
         let Err(first) = opened.verify().await else { continue };
-        let (before, mut blocks) = (tables.damage.len(), opened.blocks());
-        while let Some((number, records)) = blocks.next().await {
-            if let Err(error) = records {
-                tables.damage.push(of_block(&tables.files[at], &opened, number, error)?);
-            }
-        }
-        if tables.damage.len() == before {
-            tables.damage.push(Damage::of(&tables.files[at].root, first)?);
-        }
+        let found = of_blocks(&tables.files[at], &opened).await?;
+        // Sound blocks that do not fit together.
+        let whole = found.is_empty().then(|| Damage::of(&tables.files[at].root, first)).transpose()?;
+        tables.damage.extend(found.into_iter().map(|(_, damage)| damage).chain(whole));
     }
     let (count, found) = (tables.files.len(), tables.damage.len());
     if args.json {
@@ -244,6 +240,17 @@ async fn verify(args: &SstArgs) -> anyhow::Result<ExitCode> {
 pub(super) fn of_table(file: &TableFile, error: StorageError) -> anyhow::Result<Damage> {
     let damage = Damage::of(&file.root, error)?;
     Ok(Damage { keys: file.range(), ..damage })
+}
+
+/// The blocks of a table that cannot be read, by number.
+pub(super) async fn of_blocks(file: &TableFile, opened: &Opened) -> anyhow::Result<Vec<(usize, Damage)>> {
+    let (mut found, mut blocks) = (Vec::new(), opened.blocks());
+    while let Some((number, records)) = blocks.next().await {
+        if let Err(error) = records {
+            found.push((number, of_block(file, opened, number, error)?));
+        }
+    }
+    Ok(found)
 }
 
 /// Damage to one block, with the keys that stood in it.

@@ -10,14 +10,14 @@ use ringkv_storage::disk::files::Root;
 use ringkv_storage::disk::plain::PlainDisk;
 use ringkv_storage::disk::{ALIGN, Disk, DiskBuf, OpenMode};
 use ringkv_storage::error::StorageError;
-use ringkv_storage::manifest::{Bounds, TableEntry, look};
-use ringkv_storage::sst::TreeKey;
+use ringkv_storage::manifest::{Bounds, Flushed, TableEntry, look};
 use ringkv_storage::sst::compress::Compression;
 use ringkv_storage::sst::footer::{FOOTER_BYTES, Footer};
 use ringkv_storage::sst::reader::{Table, TableRef, Trash, table_name, table_number};
 use ringkv_storage::sst::scan::TableScan;
 use ringkv_storage::sst::verify::verify_table;
-use ringkv_wire::ids::ShardId;
+use ringkv_storage::sst::{TableId, TreeKey};
+use ringkv_wire::ids::{KeyspaceId, ShardId};
 use serde::Serialize;
 
 /// A table file, and what a manifest says of it.
@@ -66,9 +66,28 @@ impl fmt::Display for Stored {
 
 /// One version of one key.
 pub struct Record {
-    pub key: String,
+    pub keyspace: KeyspaceId,
+    pub key: Bytes,
     pub version: u64,
     pub value: Option<Bytes>,
+}
+
+impl Record {
+    /// Its place in the tree.
+    pub fn tree_key(&self) -> TreeKey<'_> {
+        (self.keyspace, &self.key)
+    }
+}
+
+/// The table files of a store.
+pub struct StoreTables {
+    /// Those that its manifest names, tree by tree, newest run first and those of one run by key; then those that it
+    /// does not.
+    pub files: Vec<TableFile>,
+    /// What the tables of each tree reflect.
+    pub trees: BTreeMap<ShardId, Flushed>,
+    /// Why the manifest cannot be read: then no file is named.
+    pub error: Option<StorageError>,
 }
 
 /// A key with its keyspace, as it is printed.
@@ -84,9 +103,8 @@ pub fn lone(path: &Path) -> anyhow::Result<TableFile> {
     Ok(TableFile { root: root.to_owned(), disk, path: name.to_owned(), named: None })
 }
 
-/// The tables of a store: those that its manifest names, tree by tree, newest run first and those of one run by key,
-/// then those that it does not. When the manifest cannot be read, all files, with the reason.
-pub async fn of_store(store: &Path) -> anyhow::Result<(Vec<TableFile>, Option<StorageError>)> {
+/// The tables of a store.
+pub async fn of_store(store: &Path) -> anyhow::Result<StoreTables> {
     let disk = PlainDisk::over(Root::read_only(store)?)?;
     let files = disk.list("tables").await?;
     let mut left: BTreeMap<u64, Option<Named>> =
@@ -110,7 +128,8 @@ pub async fn of_store(store: &Path) -> anyhow::Result<(Vec<TableFile>, Option<St
         let (root, disk) = (store.to_owned(), disk.clone());
         TableFile { root, disk, path: format!("tables/{}", table_name(number)), named }
     };
-    Ok((all.into_iter().map(file).collect(), error))
+    let trees = trees.into_iter().map(|(shard, tree)| (shard, tree.at)).collect();
+    Ok(StoreTables { files: all.into_iter().map(file).collect(), trees, error })
 }
 
 /// The runs of a tree, in the manifest's order.
@@ -210,6 +229,28 @@ impl Opened {
         (stored, unread)
     }
 
+    /// What the tree knows it by.
+    pub fn id(&self) -> TableId {
+        self.footer.id
+    }
+
+    /// Its least and greatest key.
+    pub fn ends(&self) -> (TreeKey<'_>, TreeKey<'_>) {
+        (self.table.properties().least(), self.table.properties().greatest())
+    }
+
+    /// The keyspace of the first key that a block may hold.
+    pub fn first_keyspace(&self, block: usize) -> KeyspaceId {
+        let separator = self.table.index().and_then(|index| index.separator(block));
+        separator.map_or(self.ends().0.0, |key| key.0)
+    }
+
+    /// Entries, and their lowest and highest version.
+    pub fn held(&self) -> (u64, u64, u64) {
+        let held = self.table.properties();
+        (held.entries, held.version_min, held.version_max)
+    }
+
     /// A walk over its blocks.
     pub fn blocks(&self) -> Blocks {
         Blocks { table: self.table.clone(), scan: TableScan::new(self.table.clone()), next: 0 }
@@ -247,8 +288,7 @@ impl Blocks {
                 let record = |at| {
                     let entry = block.entry(at)?;
                     let (keyspace, key) = block.key(&entry)?;
-                    let key = shown((keyspace, &key));
-                    Some(Record { key, version: entry.version, value: block.value(&entry) })
+                    Some(Record { keyspace, key, version: entry.version, value: block.value(&entry) })
                 };
                 Some((number, Ok((0..block.count()).filter_map(record).collect())))
             }

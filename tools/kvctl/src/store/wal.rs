@@ -13,7 +13,7 @@ use ringkv_storage::wal::inspect::{Inspected, Standing, inspect, segment_name};
 use ringkv_wire::ids::ShardId;
 use serde_json::{Value, json};
 
-use super::place::{StoreArgs, StorePlace};
+use super::place::{Hold, StoreArgs, StorePlace};
 use super::{Damage, plain};
 use row::Row;
 
@@ -59,7 +59,7 @@ pub async fn run(command: WalCommand) -> anyhow::Result<ExitCode> {
 }
 
 async fn dump(args: &StoreArgs, shard: Option<ShardId>, from: u64, limit: u64, json: bool) -> anyhow::Result<ExitCode> {
-    let place = StorePlace::find(args)?;
+    let place = StorePlace::find(args, Hold::ToLook)?;
     let mut left = limit;
     if !json {
         crate::say(Row::header());
@@ -91,7 +91,7 @@ async fn dump(args: &StoreArgs, shard: Option<ShardId>, from: u64, limit: u64, j
 }
 
 async fn verify(args: &StoreArgs, json: bool) -> anyhow::Result<ExitCode> {
-    let place = StorePlace::find(args)?;
+    let place = StorePlace::find(args, Hold::ToLook)?;
     let (mut batch, mut records) = (None, 0_u64);
     let count = |standing: Standing<'_>| {
         batch = Some(standing.at);
@@ -105,7 +105,8 @@ async fn verify(args: &StoreArgs, json: bool) -> anyhow::Result<ExitCode> {
                 (true, _) => crate::say(damage.json()),
                 (false, None) => crate::say(&damage),
                 (false, Some((number, segment, offset))) => crate::say(format_args!(
-                    "{damage}\nsound before it: {records} records, the last in batch {number} at offset {offset} of {segment}"
+                    "{damage}\nsound before it: {records} records, the last in batch {number}, which begins at offset \
+                     {offset} of {segment}"
                 )),
             }
             return Ok(Damage::code());
@@ -177,25 +178,26 @@ fn in_words(place: &StorePlace, found: &Inspected) -> String {
         (Some(first), Some(last)) => format!("{} to {}", first.sequence, last.sequence),
         _ => "none".to_owned(),
     };
-    format!(
-        "log of {}\nsegments  {} ({range}), {} files that are no part of it\nbatches   {}, the last is {}, durable by the \
-         log's own word up to {}\nentries   {}\ntail      {}",
-        place.id,
-        report.segments,
-        found.others.len(),
-        report.batches,
-        found.last,
-        found.synced,
-        report.entries,
-        tail_in_words(found)
-    )
+    let (others, batches, entries) = (found.others.len(), report.batches, report.entries);
+    [
+        format!("log of {}", place.id),
+        format!("segments  {} ({range}), {others} files that are no part of it", report.segments),
+        format!(
+            "batches   {batches}, the last is {}, durable by the log's own word up to {}",
+            found.last, found.synced
+        ),
+        format!("entries   {entries}"),
+        format!("tail      {}", tail_in_words(found)),
+    ]
+    .join("\n")
 }
 
 fn shard_json(shard: &RecoveredShard) -> Value {
     let RecoveredShard { state, entries } = shard;
     json!({
-        "kind": "shard", "shard": state.shard.to_string(), "generation": state.generation.0, "state": row::state(state.state),
-        "term": state.hard.term, "vote": state.hard.vote.map(|vote| vote.to_string()), "floor": state.floor_index,
+        "kind": "shard", "shard": state.shard.to_string(), "generation": state.generation.0,
+        "state": row::state(state.state), "term": state.hard.term,
+        "vote": state.hard.vote.map(|vote| vote.to_string()), "floor": state.floor_index,
         "floor_term": state.floor_term, "flushed": state.flushed_index, "entries": entries.len(),
         "first": entries.first().map(|entry| entry.index), "last": entries.last().map(|entry| entry.index),
     })

@@ -70,6 +70,11 @@ impl Made {
         Made::with_tables_of(&[], Vec::new())
     }
 
+    /// The same of a shard with these voters, and a session table in both tables.
+    pub fn with_voters(voters: &[StoreId]) -> Made {
+        Made::with_tables_of(voters, sessions())
+    }
+
     fn with_tables_of(voters: &[StoreId], sealed: Vec<(KeyspaceId, Bytes, Bytes)>) -> Made {
         let made = Made::empty();
         block_on(async {
@@ -104,6 +109,32 @@ impl Made {
                 tree.flush(flushed(1 + last, voters), sealed.clone()).await.unwrap();
             }
             tree.settle().await.unwrap();
+        });
+        made
+    }
+
+    /// With one tree in several levels: 6,000 keys in the last one, written over here and there while merges kept up.
+    pub fn leveled(voters: &[StoreId]) -> Made {
+        let made = Made::empty();
+        block_on(async {
+            let options = EngineOptions { table_bytes: 4096, runs_max: 1, ..EngineOptions::default() };
+            let tree = made.tree_with(options).await;
+            let mut index = 0;
+            for round in 0..60 {
+                let keys = if round < 2 { 6000 } else { 10 };
+                for at in 0..keys {
+                    index += 1;
+                    let key = if round < 2 { at } else { (round * 997 + at * 61) % 6000 };
+                    tree.put(index, KeyspaceId(1), format!("key {key:04}\n").as_bytes(), noise(index).into());
+                }
+                tree.flush(flushed(index, voters), sessions()).await.unwrap();
+                if round == 1 {
+                    tree.settle().await.unwrap();
+                }
+                while tree.wants_merge() {
+                    tree.merge().await.unwrap();
+                }
+            }
         });
         made
     }
@@ -153,6 +184,11 @@ impl Made {
         found
     }
 
+    /// Runs `kvctl repair` on the store.
+    pub fn repair(&self, flags: &[&str]) -> Told {
+        kvctl(&["repair", "--store"], &self.store(), flags)
+    }
+
     /// Runs `kvctl` on the store; the directory must be the same afterwards, to the byte and the moment.
     pub fn look(&self, words: &[&str], flags: &[&str]) -> Told {
         self.look_at(words, &self.store(), flags)
@@ -193,6 +229,11 @@ pub fn kvctl(words: &[&str], path: &Path, flags: &[&str]) -> Told {
         Command::new(env!("CARGO_BIN_EXE_kvctl")).args(words).arg(path).args(flags).output().expect("kvctl starts");
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     Told { code: output.status.code().unwrap_or(-1), out: text(&output.stdout), err: text(&output.stderr) }
+}
+
+/// Whether a key may have stood in a damaged block.
+pub fn covers(damage: &Value, key: &str) -> bool {
+    damage["keys_from"].as_str() <= Some(key) && Some(key) < damage["keys_to"].as_str()
 }
 
 /// Turns one bit of a file.

@@ -3,5 +3,6 @@
 #![expect(clippy::unwrap_used, reason = "only tests stand here: what fails is their failure")]
 
 mod made;
+mod repair;
 mod tables;
 mod wal;

@@ -2,7 +2,7 @@ use std::fs;
 
 use serde_json::Value;
 
-use crate::made::{Made, flip, overwrite};
+use crate::made::{Made, covers, flip, overwrite};
 
 const STATS: &[&str] = &["sst", "stats"];
 const DUMP: &[&str] = &["sst", "dump"];
@@ -10,11 +10,6 @@ const VERIFY: &[&str] = &["sst", "verify"];
 
 fn keys(records: &[Value]) -> Vec<&str> {
     records.iter().map(|record| record["key"].as_str().unwrap()).collect()
-}
-
-/// Whether a key may have stood in a damaged block.
-fn covers(damage: &Value, key: &str) -> bool {
-    damage["keys_from"].as_str() <= Some(key) && Some(key) < damage["keys_to"].as_str()
 }
 
 #[test]
