@@ -58,13 +58,15 @@ impl UringDisk {
 
     fn read(&self, file: &UringFile, offset: u64, buf: DiskBuf, at: usize) -> Op<InFlight> {
         // SAFETY: `at` lies in the buffer, whose heap memory the operation owns, as it owns the descriptor.
-        unsafe {
+        let op = unsafe {
             self.ring.op((file.clone(), buf), |(file, buf)| {
                 let part = &mut buf[at..];
                 let bytes = part.len().min(IO_BYTES_MAX) as u32;
                 opcode::Read::new(fd(file), part.as_mut_ptr(), bytes).offset(offset + at as u64).build()
             })
-        }
+        };
+        self.ring.submit_some();
+        op
     }
 
     fn write(&self, file: &UringFile, offset: u64, buf: DiskBuf, part: Range<usize>) -> Op<InFlight> {
