@@ -1,9 +1,12 @@
 //! All trees of one store: one manifest, one block cache, one directory of tables.
 
 use crate::cache::BlockCache;
+use crate::compaction::choose::{LAST_LEVEL, Policy, debt_bytes};
 use crate::disk::Disk;
 use crate::error::{DiskError, StorageError};
+use crate::gate::Pace;
 use crate::manifest::{Manifest, join};
+use crate::memory::PagePool;
 use crate::sst::TableId;
 use crate::sst::builder::TableBuilder;
 use crate::sst::compress::Compression;
@@ -22,6 +25,8 @@ use std::rc::Rc;
 pub struct EngineOptions {
     /// Budget of the block cache, bytes.
     pub cache_bytes: usize,
+    /// Memory of flushed memtables that is kept for the next ones, bytes.
+    pub spare_bytes: usize,
     /// Target size of a block, 512 to 32,768.
     pub block_bytes: usize,
     /// Keys that as many flushes wrote to want a merge: what a read may have to look at.
@@ -39,6 +44,7 @@ impl Default for EngineOptions {
     fn default() -> EngineOptions {
         EngineOptions {
             cache_bytes: 64 << 20,
+            spare_bytes: 64 << 20,
             block_bytes: 4096,
             runs_max: 8,
             table_bytes: 8 << 20,
@@ -71,6 +77,16 @@ pub struct EngineStats {
     pub cache_hits: u64,
     /// Lookups in the block cache that did not.
     pub cache_misses: u64,
+    /// Sorted runs of the tree that has most: what a read of an absent key asks (read amplification).
+    pub runs_max: usize,
+    /// Of the tables' bytes those in last levels: the rest is what space amplification is made of.
+    pub last_level_bytes: u64,
+    /// Bytes that merges have to read before none is wanted, about.
+    pub debt_bytes: u64,
+    /// Bytes of tables that flushes wrote.
+    pub flushed_bytes: u64,
+    /// Bytes of tables that merges wrote; both together beside `flushed_bytes` are the write amplification.
+    pub merged_bytes: u64,
     /// Flushes done.
     pub flushes: u64,
     /// Merges done.
@@ -97,10 +113,16 @@ pub(crate) struct EngineState<D: Disk> {
     pub(crate) tables_dir: String,
     pub(crate) options: EngineOptions,
     pub(crate) cache: BlockCache,
+    /// Memory of memtables that were flushed, for the next ones.
+    pub(crate) pool: Rc<PagePool>,
     pub(crate) manifest: Manifest<D>,
     pub(crate) memtable_bytes: Cell<usize>,
     pub(crate) trash: Trash,
+    /// Flushes that run: merges leave most of the time to them, since puts wait for their memory.
+    pub(crate) flushing: Rc<Cell<usize>>,
     pub(crate) flushes: Cell<u64>,
+    pub(crate) flushed_bytes: Cell<u64>,
+    pub(crate) merged_bytes: Cell<u64>,
     pub(crate) merges: Cell<u64>,
     pub(crate) failures: Cell<u64>,
     trees: RefCell<BTreeMap<ShardId, Rc<TreeState<D>>>>,
@@ -128,15 +150,20 @@ impl<D: Disk> Engine<D> {
             files.iter().filter_map(|name| table_number(name)).chain(named.iter().copied()).max().unwrap_or(0);
         let cache = BlockCache::new(options.cache_bytes, options.seed);
         let ids = RefCell::new(ids(options.seed, manifest.number(), 2));
+        let pool = Rc::new(PagePool::new(options.spare_bytes));
         let state = Rc::new(EngineState {
             disk,
             tables_dir,
             options,
             cache,
+            pool,
             manifest,
             memtable_bytes: Cell::new(0),
             trash: Trash::default(),
+            flushing: Rc::default(),
             flushes: Cell::new(0),
+            flushed_bytes: Cell::new(0),
+            merged_bytes: Cell::new(0),
             merges: Cell::new(0),
             failures: Cell::new(0),
             trees: RefCell::default(),
@@ -157,7 +184,7 @@ impl<D: Disk> Engine<D> {
     /// The tree of a shard: a cheap handle; empty when the manifest has none.
     pub fn tree(&self, shard: ShardId) -> Tree<D> {
         let mut trees = self.0.trees.borrow_mut();
-        let state = trees.entry(shard).or_insert_with(|| TreeState::empty(shard, self.0.options.seed));
+        let state = trees.entry(shard).or_insert_with(|| TreeState::empty(&self.0, shard));
         Tree::new(self.0.clone(), state.clone())
     }
 
@@ -181,6 +208,8 @@ impl<D: Disk> Engine<D> {
             cache_bytes: state.cache.bytes(),
             cache_hits,
             cache_misses,
+            flushed_bytes: state.flushed_bytes.get(),
+            merged_bytes: state.merged_bytes.get(),
             flushes: state.flushes.get(),
             merges: state.merges.get(),
             failures: state.failures.get(),
@@ -189,8 +218,13 @@ impl<D: Disk> Engine<D> {
             ..EngineStats::default()
         };
         for tree in state.trees.borrow().values() {
-            stats.trees_damaged += usize::from(tree.version().damage().is_some());
-            for table in tree.version().tables() {
+            let version = tree.version();
+            stats.trees_damaged += usize::from(version.damage().is_some());
+            stats.runs_max = stats.runs_max.max(version.runs.len());
+            stats.debt_bytes += debt_bytes(&version.facts(), &state.policy());
+            let last = version.members().filter(|member| member.entry.level == LAST_LEVEL);
+            stats.last_level_bytes += last.map(|member| member.entry.place.bytes).sum::<u64>();
+            for table in version.tables() {
                 stats.tables += 1;
                 stats.table_bytes += table.place().bytes;
                 stats.mapped_bytes += table.mapped_bytes() as u64;
@@ -215,11 +249,11 @@ impl<D: Disk> EngineState<D> {
     }
 
     /// Begins a new table.
-    pub(crate) async fn new_table(&self, compression: Compression) -> Result<TableWriter<D>, StorageError> {
+    pub(crate) async fn new_table(&self, compression: Compression, pace: Pace) -> Result<TableWriter<D>, StorageError> {
         let (number, path) = self.new_file();
         let id = TableId(draw(&mut self.ids.borrow_mut()));
         let builder = TableBuilder::new(id, self.options.block_bytes, compression);
-        TableWriter::create(self.disk.clone(), path, number, id, builder, self.trash.clone()).await
+        TableWriter::create(self.disk.clone(), path, number, id, builder, (self.trash.clone(), pace)).await
     }
 
     /// Opens a table file.
@@ -247,6 +281,11 @@ impl<D: Disk> EngineState<D> {
                 Err(_) => self.trash.borrow_mut().push(path),
             }
         }
+    }
+
+    /// When to merge.
+    pub(crate) fn policy(&self) -> Policy {
+        Policy { runs_max: self.options.runs_max, table_bytes: self.options.table_bytes, settle: false }
     }
 
     pub(crate) fn count_memtable(&self, grown: isize) {

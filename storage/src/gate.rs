@@ -108,6 +108,8 @@ pub async fn yield_now() {
 #[derive(Debug, Default)]
 pub struct Pace {
     spent: usize,
+    /// How much runs that is more urgent.
+    urgent: Option<Rc<Cell<usize>>>,
 }
 
 impl Pace {
@@ -115,6 +117,14 @@ impl Pace {
     const SLICE_BYTES: usize = 64 << 10;
     /// What a step costs besides its bytes.
     const STEP_BYTES: usize = 128;
+
+    /// For a job that gives way while the counter says that something urgent runs.
+    pub fn behind(urgent: &Rc<Cell<usize>>) -> Pace {
+        Pace { spent: 0, urgent: Some(urgent.clone()) }
+    }
+
+    /// Turns that a job leaves to what is urgent after each of its own.
+    const TURNS_LEFT: usize = 3;
 
     /// Counts a step that moved `bytes`; yields when the slice is used up.
     pub async fn step(&mut self, bytes: usize) {
@@ -128,6 +138,12 @@ impl Pace {
     pub async fn rest(&mut self) {
         self.spent = 0;
         yield_now().await;
+        let urgent = || self.urgent.as_ref().is_some_and(|urgent| urgent.get() > 0);
+        for _ in 0..Pace::TURNS_LEFT {
+            if urgent() {
+                yield_now().await;
+            }
+        }
     }
 }
 

@@ -1,10 +1,15 @@
 //! Memory in large pages, and what the processor is told ahead of its use.
 
+use crate::gate::Pace;
 use memmap2::{Advice, MmapMut};
+use std::cell::{Cell, RefCell};
 use zerocopy::{FromBytes, IntoBytes};
 
 /// From here on memory is mapped by itself: one huge page of the machines we know.
 const MAP_BYTES_MIN: usize = 2 << 20;
+
+/// Bytes that are cleared in one slice.
+const CLEARED_AT_ONCE: usize = 512 << 10;
 
 /// Zeroed memory that keeps its size.
 #[derive(Debug)]
@@ -69,6 +74,45 @@ impl Pages {
             Pages::Heap(words) => words.as_mut_bytes(),
             Pages::Mapped(map) => map,
         }
+    }
+}
+
+/// Mapped pages that are used again: what the system gives anew it clears at the first touch, and looks for a huge page meanwhile,
+/// which takes up to milliseconds in the middle of somebody's write.
+#[derive(Debug, Default)]
+pub(crate) struct PagePool {
+    spare: RefCell<Vec<Pages>>,
+    spare_bytes: Cell<usize>,
+    most_bytes: usize,
+}
+
+impl PagePool {
+    /// That keeps at most so many bytes that nobody uses.
+    pub fn new(most_bytes: usize) -> PagePool {
+        PagePool { most_bytes, ..PagePool::default() }
+    }
+
+    /// Zeroed pages of so many words.
+    pub fn take(&self, words: usize) -> Pages {
+        let mut spare = self.spare.borrow_mut();
+        let Some(at) = spare.iter().position(|pages| pages.words().len() == words) else { return Pages::zeroed(words) };
+        let pages = spare.swap_remove(at);
+        self.spare_bytes.set(self.spare_bytes.get() - pages.bytes().len());
+        pages
+    }
+
+    /// Takes pages that nobody needs any more, and clears them slice by slice; those beyond the limit go back to the system.
+    pub async fn give(&self, mut pages: Pages, pace: &mut Pace) {
+        if matches!(pages, Pages::Heap(_)) || self.spare_bytes.get() + pages.bytes().len() > self.most_bytes {
+            drop(pages);
+            return pace.rest().await;
+        }
+        self.spare_bytes.set(self.spare_bytes.get() + pages.bytes().len());
+        for part in pages.bytes_mut().chunks_mut(CLEARED_AT_ONCE) {
+            part.fill(0);
+            pace.rest().await;
+        }
+        self.spare.borrow_mut().push(pages);
     }
 }
 

@@ -8,6 +8,7 @@ mod walk;
 pub(crate) use walk::Walk;
 
 use crate::gate::Pace;
+use crate::memory::PagePool;
 use crate::sst::TreeKey;
 use arena::{Arena, Kind, record_bytes};
 use bytes::Bytes;
@@ -54,8 +55,16 @@ pub struct Memtable {
 
 impl Memtable {
     /// Empty, of the tree with this number: see [`Arena::new`]. `seed` is the store's secret, for the index.
-    pub fn new(tree: u32, seed: u64) -> Memtable {
-        Memtable { arena: Arena::new(tree), index: Index::new(seed), ..Memtable::default() }
+    pub fn new(tree: u32, seed: u64, pool: &Rc<PagePool>) -> Memtable {
+        Memtable { arena: Arena::new(tree, pool.clone()), index: Index::new(seed), ..Memtable::default() }
+    }
+
+    /// As [`Memtable::new`], with room for so many keys: an index that grows under writes makes one of them wait for all that
+    /// are there.
+    pub fn with_room(tree: u32, seed: u64, pool: &Rc<PagePool>, keys: usize) -> Memtable {
+        let mut memtable = Memtable::new(tree, seed, pool);
+        memtable.index.make_room(keys, pool);
+        memtable
     }
 
     /// Writes a value or a tombstone. Answers by how many bytes the memtable grew.
@@ -161,12 +170,12 @@ impl Memtable {
         Slot { version: stored.head.version.get(), value }
     }
 
-    /// Frees it in slices.
+    /// Frees it in slices: its memory goes to the pool.
     pub async fn free(self) {
         let mut pace = Pace::default();
-        for chunk in self.arena.into_chunks() {
-            drop(chunk);
-            pace.rest().await;
+        let (chunks, pool) = self.arena.into_chunks();
+        for pages in chunks.into_iter().chain([self.index.into_pages()]) {
+            pool.give(pages, &mut pace).await;
         }
         for value in self.large {
             pace.step(value.len()).await;

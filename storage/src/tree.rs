@@ -13,13 +13,14 @@ pub use crate::sst::Value;
 pub use scrub::ScrubPlace;
 pub use snapshot::{Receiver, TableSet};
 
-use crate::compaction::choose::{Policy, choose, debt_bytes};
+use crate::compaction::choose::{Policy, choose};
 use crate::disk::Disk;
 use crate::engine::EngineState;
 use crate::error::StorageError;
 use crate::gate::Gate;
 use crate::iter::MergeIter;
 use crate::manifest::TreeRecord;
+use crate::memory::PagePool;
 use crate::memtable::{Hint, Memtable, Slot};
 use crate::sst::TreeKey;
 use crate::sst::reader::Found;
@@ -102,6 +103,7 @@ pub(crate) struct TreeState<D: Disk> {
     shard: ShardId,
     /// The store's, for memtables.
     seed: u64,
+    pool: Rc<PagePool>,
     active: RefCell<Memtable>,
     /// Newest first.
     frozen: RefCell<Vec<Frozen>>,
@@ -114,8 +116,8 @@ pub(crate) struct TreeState<D: Disk> {
 }
 
 impl<D: Disk> TreeState<D> {
-    pub(crate) fn empty(shard: ShardId, seed: u64) -> Rc<TreeState<D>> {
-        TreeState::with(shard, seed, Version::empty())
+    pub(crate) fn empty(engine: &EngineState<D>, shard: ShardId) -> Rc<TreeState<D>> {
+        TreeState::with(engine, shard, Version::empty())
     }
 
     pub(crate) async fn open(
@@ -123,14 +125,16 @@ impl<D: Disk> TreeState<D> {
         shard: ShardId,
         record: TreeRecord,
     ) -> Result<Rc<TreeState<D>>, StorageError> {
-        Ok(TreeState::with(shard, engine.options.seed, Version::open(&engine, record).await?))
+        Ok(TreeState::with(&engine, shard, Version::open(&engine, record).await?))
     }
 
-    fn with(shard: ShardId, seed: u64, version: Version<D>) -> Rc<TreeState<D>> {
+    fn with(engine: &EngineState<D>, shard: ShardId, version: Version<D>) -> Rc<TreeState<D>> {
+        let (seed, pool) = (engine.options.seed, engine.pool.clone());
         Rc::new(TreeState {
             shard,
             seed,
-            active: Memtable::new(shard.0, seed).into(),
+            active: Memtable::new(shard.0, seed, &pool).into(),
+            pool,
             frozen: RefCell::default(),
             next_frozen: Cell::new(1),
             version: RefCell::new(Rc::new(version)),
@@ -149,7 +153,9 @@ impl<D: Disk> TreeState<D> {
         if !active.is_empty() {
             let number = self.next_frozen.get();
             self.next_frozen.set(number + 1);
-            let memtable = Rc::new(std::mem::replace(&mut *active, Memtable::new(self.shard.0, self.seed)));
+            // The next one will probably take as many keys.
+            let next = Memtable::with_room(self.shard.0, self.seed, &self.pool, active.entries());
+            let memtable = Rc::new(std::mem::replace(&mut *active, next));
             self.frozen.borrow_mut().insert(0, Frozen { number, memtable });
         }
         self.next_frozen.get() - 1
@@ -301,18 +307,13 @@ impl<D: Disk> Tree<D> {
 
     /// Whether a merge of its tables is worth it.
     pub fn wants_merge(&self) -> bool {
-        self.state.version().wants_merge(&self.policy())
+        self.state.version().wants_merge(&self.engine.policy())
     }
 
     /// Whether [`Tree::settle`] would do something.
     pub fn wants_settling(&self) -> bool {
-        let policy = Policy { settle: true, ..self.policy() };
+        let policy = Policy { settle: true, ..self.engine.policy() };
         choose(&self.state.version().facts(), &policy).is_some()
-    }
-
-    /// Bytes that merges have to read before none is wanted, about.
-    pub fn debt_bytes(&self) -> u64 {
-        debt_bytes(&self.state.version().facts(), &self.policy())
     }
 
     /// Number of durable tables.

@@ -5,6 +5,7 @@ use crate::data::{Key, Values, absent, absent_random, keys, present, present_ran
 use crate::drive::{BenchDisk, Drive, TABLES_DIR};
 use crate::report::Asked;
 use ringkv_benches::KEYSPACE;
+use ringkv_storage::engine::EngineOptions;
 use ringkv_storage::sst::footer::{FOOTER_BYTES, Footer};
 use ringkv_storage::sst::reader::{Table, TableRef, Trash, table_number};
 use ringkv_wire::ring::hash::key_hash;
@@ -17,6 +18,8 @@ const ENTRIES: u64 = 2_000_000;
 const ABSENT: usize = 1_000_000;
 /// A table with fewer keys may cost more.
 const LARGE_KEYS: u64 = 100_000;
+/// What merges aim at: three times as many keys.
+const TABLE_BYTES: u64 = 36 << 20;
 
 const FILTER_BITS_ASKED: f64 = 10.0;
 const INDEX_BYTES_ASKED: f64 = 1.2;
@@ -40,7 +43,10 @@ struct Cost {
 
 fn keys_of_one_shape(bench: &mut Bench, shape: &str, there: fn(u64) -> Key, not_there: fn(u64) -> Key) {
     let (dir, entries) = (bench.fresh_dir(), bench.scaled(ENTRIES));
-    let mut drive = Drive::open(dir.path(), bench.cache_bytes(), bench.memtable_bytes());
+    // Tables as those of a tree that is larger than this one.
+    let table_bytes = bench.scaled(TABLE_BYTES);
+    let options = EngineOptions { table_bytes, seed: 1, ..EngineOptions::default() };
+    let mut drive = Drive::open_with(dir.path(), bench.memtable_bytes(), options);
     let (progress, values) = (bench.progress("loading", entries), Values::new());
     drive.load_named(entries, &values, 0, there, &progress);
     progress.finish_and_clear();
@@ -50,6 +56,7 @@ fn keys_of_one_shape(bench: &mut Bench, shape: &str, there: fn(u64) -> Key, not_
     let least = bench.scaled(LARGE_KEYS);
     let costs: Vec<Cost> = tables(&drive, dir.path()).iter().map(|table| cost(table, dir.path(), &absent)).collect();
     let large: Vec<&Cost> = costs.iter().filter(|cost| cost.keys >= least).collect();
+    assert!(!large.is_empty(), "no table has {least} keys");
     let worst = |figure: fn(&Cost) -> f64| large.iter().map(|cost| figure(cost)).fold(0.0, f64::max);
     let report = &mut bench.report;
     let mut row = |name: &str, asked, got, unit| report.row(format!("{shape}: {name}"), asked, got, unit);

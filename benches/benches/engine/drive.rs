@@ -70,11 +70,15 @@ impl Job {
 impl Drive {
     /// The tree of a new store in `dir`.
     pub fn open(dir: &Path, cache_bytes: usize, memtable_bytes: usize) -> Drive {
+        Drive::open_with(dir, memtable_bytes, EngineOptions { cache_bytes, seed: 1, ..EngineOptions::default() })
+    }
+
+    /// The tree of a new store in `dir`, whose engine is set up so.
+    pub fn open_with(dir: &Path, memtable_bytes: usize, options: EngineOptions) -> Drive {
         let ring = Ring::new(RingOptions::default()).expect("this system has io_uring");
         let root = Root::open(dir).expect("the folder can be written to");
         let disk = CountingDisk::over(UringDisk::over(root, ring.clone()));
         let tasks = Tasks::new(ring);
-        let options = EngineOptions { cache_bytes, seed: 1, ..EngineOptions::default() };
         let engine = tasks.block_on(Engine::open(disk.clone(), STORE_DIR, options)).expect("an empty folder opens");
         let tree = engine.tree(ShardId(1));
         let (flush, merge) = (Job::default(), Job::default());

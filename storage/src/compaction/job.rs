@@ -14,6 +14,8 @@ use std::rc::Rc;
 
 /// Where tables are cut, and what is left out.
 pub(crate) struct Shape {
+    /// From memtables: not from tables.
+    pub(crate) is_flush: bool,
     /// The level of the result.
     pub(crate) level: u8,
     /// Its run.
@@ -39,6 +41,11 @@ impl<D: Disk> Made<D> {
         self.tables.iter().map(|(member, _)| member.clone()).collect()
     }
 
+    /// Bytes of their files.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.tables.iter().map(|(member, _)| member.entry.place.bytes).sum()
+    }
+
     /// The manifest names them now.
     pub(crate) fn keep(self) {
         self.tables.into_iter().for_each(|(_, unborn)| unborn.keep());
@@ -54,7 +61,8 @@ pub(crate) async fn write_tables<D: Disk>(
 ) -> Result<Made<D>, StorageError> {
     let mut guards = shape.guards.iter().map(Vec::as_slice).peekable();
     let compression = if shape.level == 0 { Compression::None } else { engine.options.compression };
-    let (mut writer, mut closed, mut pace) = (None::<TableWriter<D>>, Vec::new(), Pace::default());
+    let new_pace = || if shape.is_flush { Pace::default() } else { Pace::behind(&engine.flushing) };
+    let (mut writer, mut closed, mut pace) = (None::<TableWriter<D>>, Vec::new(), new_pace());
     while records.next().await? {
         let Some(head) = records.head() else { break };
         if head.value.is_none() && shape.to_the_oldest {
@@ -74,7 +82,7 @@ pub(crate) async fn write_tables<D: Disk>(
             closed.push(full.finish().await?);
         }
         if writer.is_none() {
-            writer = Some(engine.new_table(compression).await?);
+            writer = Some(engine.new_table(compression, new_pace()).await?);
         }
         if let Some(writer) = &mut writer {
             writer.add(head.key, head.version, head.value).await?;

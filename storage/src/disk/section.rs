@@ -29,6 +29,34 @@ impl Deref for Pages {
     }
 }
 
+/// A mapping of a file whose pages are not in memory yet.
+pub struct Unread {
+    map: Mmap,
+    path: String,
+    offset: u64,
+}
+
+impl Unread {
+    /// Maps `range` of a file that is never written again; none when it does not lie in the file, or is empty.
+    pub fn map(file: &OpenFile, range: &Range<u64>) -> Option<Unread> {
+        Some(Unread { map: mapped(file, range)?, path: file.path.clone(), offset: range.start })
+    }
+
+    /// The pages it stands in: where they begin, and their bytes.
+    pub fn pages(&self) -> (*const u8, usize) {
+        let skip = self.map.as_ptr().addr() % ALIGN;
+        (self.map.as_ptr().wrapping_sub(skip), (skip + self.map.len()).next_multiple_of(ALIGN))
+    }
+
+    /// Locks what has been read meanwhile; none when it may not be, or cannot be read.
+    pub fn lock(self) -> Option<Section> {
+        self.map.lock().ok()?;
+        let length = self.map.len();
+        let bytes = Pages { map: Some(self.map), skip: 0, length, locked: true };
+        Some(Section { bytes, path: self.path, offset: self.offset })
+    }
+}
+
 impl Section {
     /// Brings `range` of a file that is never written again into memory, to stay there. Blocking.
     ///
@@ -37,10 +65,7 @@ impl Section {
     /// the check. Where that many bytes may not be locked, or locking fails, an anonymous mapping filled by `pread` and made
     /// read-only holds a copy.
     pub fn load(file: &OpenFile, range: Range<u64>) -> Result<Section, DiskError> {
-        match locked(file, &range) {
-            Some(bytes) => Ok(Section { bytes, path: file.path.clone(), offset: range.start }),
-            None => Section::load_copy(file, range),
-        }
+        Unread::map(file, &range).and_then(Unread::lock).map_or_else(|| Section::load_copy(file, range), Ok)
     }
 
     /// The second choice of [`Section::load`] alone. Blocking.
@@ -73,7 +98,7 @@ impl Section {
     }
 }
 
-fn locked(file: &OpenFile, range: &Range<u64>) -> Option<Pages> {
+fn mapped(file: &OpenFile, range: &Range<u64>) -> Option<Mmap> {
     let length = usize::try_from(range.end.checked_sub(range.start)?).ok()?;
     // A page behind the file's end cannot be touched.
     if length == 0 || range.end > file.size().ok()? {
@@ -83,9 +108,7 @@ fn locked(file: &OpenFile, range: &Range<u64>) -> Option<Pages> {
     options.offset(range.start).len(length);
     // SAFETY: the range lies in the file, and files of this disk are never written, cut or replaced in place once they are
     // mapped. An outsider who does it ends the process by SIGBUS; recovery at restart finds what was done.
-    let map = unsafe { options.map(&file.file) }.ok()?;
-    map.lock().ok()?;
-    Some(Pages { map: Some(map), skip: 0, length, locked: true })
+    unsafe { options.map(&file.file) }.ok()
 }
 
 fn copied(file: &OpenFile, range: &Range<u64>) -> Result<Pages, DiskError> {

@@ -10,7 +10,7 @@ pub mod provided;
 pub mod ring;
 
 use crate::disk::files::{OpenFile, Root, ZERO_STEP_BYTES};
-use crate::disk::section::Section;
+use crate::disk::section::{Section, Unread};
 use crate::disk::{ALIGN, Disk, DiskBuf, Mapped, OpenMode};
 use crate::error::DiskError;
 use io_uring::squeue::Entry;
@@ -122,6 +122,18 @@ impl UringDisk {
     fn name(&self, path: &str) -> Result<CString, DiskError> {
         let absolute = self.root.join(path)?;
         CString::new(absolute.as_os_str().as_bytes()).map_err(|error| DiskError::io(path, "name", error.into()))
+    }
+
+    /// Brings a mapping's pages into memory. What cannot be read is told when they are locked.
+    async fn populate(&self, unread: Unread) -> Unread {
+        // SAFETY: the pages are those of a mapping that the operation owns; it is only read.
+        let op = unsafe {
+            self.ring.op(unread, |unread| {
+                let (start, bytes) = unread.pages();
+                opcode::Madvise::new(start.cast(), bytes as libc::off_t, libc::MADV_POPULATE_READ).build()
+            })
+        };
+        op.await.keep
     }
 
     async fn open_raw(&self, path: &str, flags: i32) -> Result<OpenFile, DiskError> {
@@ -254,7 +266,16 @@ impl Disk for UringDisk {
         range: Range<u64>,
         verify: &dyn Fn(&[u8]) -> bool,
     ) -> Result<Mapped, DiskError> {
-        Section::load(file, range)?.verify(verify)
+        // A worker of the kernel reads the pages, not this thread when it touches them.
+        let read = match Unread::map(file, &range) {
+            Some(unread) => self.populate(unread).await.lock(),
+            None => None,
+        };
+        match read {
+            Some(section) => section,
+            None => Section::load_copy(file, range)?,
+        }
+        .verify(verify)
     }
 }
 

@@ -1,8 +1,9 @@
 //! Records one behind the other, in chunks; a place names one for as long as the memtable lives.
 
-use crate::memory::{Pages, prefetch};
+use crate::memory::{PagePool, Pages, prefetch};
 use crate::sst::TreeKey;
 use ringkv_wire::ids::KeyspaceId;
+use std::rc::Rc;
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
@@ -95,6 +96,8 @@ pub(super) struct Arena {
     used: usize,
     /// What the first chunk lacks of a whole one, words.
     short_words: usize,
+    /// Where chunks come from.
+    pool: Rc<PagePool>,
 }
 
 fn words_of(key_bytes: usize, room: usize) -> usize {
@@ -109,9 +112,9 @@ pub(super) fn record_bytes(key_bytes: usize, room: usize) -> usize {
 impl Arena {
     /// Empty. The system clears a huge page at its first touch, which takes up to milliseconds, and the trees of a store grow
     /// side by side: so that they do not come to a fresh chunk in the same turn, each begins with a chunk of another length.
-    pub fn new(number: u32) -> Arena {
+    pub fn new(number: u32, pool: Rc<PagePool>) -> Arena {
         let part = number.wrapping_mul(0x9e37_79b9) >> (33 - CHUNK_BITS);
-        Arena { short_words: part as usize, ..Arena::default() }
+        Arena { short_words: part as usize, pool, ..Arena::default() }
     }
 
     /// Writes a record; its place is never 0. `value` are its bytes, `number` stands for them when they are a block of its own.
@@ -187,9 +190,9 @@ impl Arena {
         }
     }
 
-    /// Gives the chunks away, to be freed one by one.
-    pub fn into_chunks(self) -> Vec<Pages> {
-        self.chunks
+    /// Gives the chunks away, to be freed one by one, and the pool they came from.
+    pub fn into_chunks(self) -> (Vec<Pages>, Rc<PagePool>) {
+        (self.chunks, self.pool)
     }
 
     fn tail_mut(&mut self, place: u32) -> &mut [u8] {
@@ -212,12 +215,12 @@ impl Arena {
             let first_words = (1 << CHUNK_BITS) - self.short_words;
             if last == 0 && size < first_words && self.used + words <= first_words {
                 let wanted = wanted.min(first_words);
-                let mut grown = Pages::zeroed(wanted);
+                let mut grown = self.pool.take(wanted);
                 grown.words_mut()[..self.used].copy_from_slice(&self.chunks[0].words()[..self.used]);
                 self.chunks[0] = grown;
             } else {
                 assert!(last + 1 < 1 << (32 - CHUNK_BITS), "a memtable of {last} chunks");
-                self.chunks.push(Pages::zeroed(1 << CHUNK_BITS));
+                self.chunks.push(self.pool.take(1 << CHUNK_BITS));
                 self.used = 0;
             }
         }

@@ -3,11 +3,14 @@
 //! A slot is one word, tag and place. A tag's upper bits are its home, so that a table twice as large has its entries in the
 //! same order, and growing is one pass over both.
 
-use crate::memory::{Pages, prefetch};
+use crate::memory::{PagePool, Pages, prefetch};
 use crate::mix::mix;
 
 /// log2 of the slots that a table begins with.
 const FIRST_BITS: u32 = 5;
+
+/// Room for more keys than fit into so many slots is not made beforehand.
+const ROOM_BITS_MAX: u32 = 24;
 
 /// Tags and places. At most half of the slots are taken.
 #[derive(Clone, Debug)]
@@ -90,6 +93,18 @@ impl Index {
         let home = self.home(tag);
         put(self.slots.words_mut(), home, slot(tag, place));
         self.taken += 1;
+    }
+
+    /// Makes room for so many keys, while there are none.
+    pub fn make_room(&mut self, keys: usize, pool: &PagePool) {
+        assert_eq!(self.taken, 0, "room is made before keys come");
+        self.bits = (2 * keys).next_power_of_two().trailing_zeros().clamp(FIRST_BITS, ROOM_BITS_MAX);
+        self.slots = pool.take(1 << self.bits);
+    }
+
+    /// Gives its memory away.
+    pub fn into_pages(self) -> Pages {
+        self.slots
     }
 
     fn grow(&mut self) {

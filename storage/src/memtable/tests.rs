@@ -134,7 +134,7 @@ proptest! {
     fn is_what_an_ordered_map_is(
         writes in prop::collection::vec((0u32..3, key(), prop::option::of(0usize..200)), 0..300), probe in key(),
     ) {
-        let (mut memtable, mut model, mut bytes) = (Memtable::new(7, 11), BTreeMap::new(), 0);
+        let (mut memtable, mut model, mut bytes) = (Memtable::new(7, 11, &Rc::default()), BTreeMap::new(), 0);
         for (version, (keyspace, key, value)) in (1u64..).zip(writes) {
             let value = value.map(|len| Bytes::from(vec![version as u8; len]));
             bytes += memtable.write(version, (KeyspaceId(keyspace), &key), value.clone());

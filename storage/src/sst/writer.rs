@@ -49,19 +49,19 @@ pub struct TableWriter<D: Disk> {
 }
 
 impl<D: Disk> TableWriter<D> {
-    /// Makes the file at `path`.
+    /// Makes the file at `path`; its work is cut into slices by `pace`.
     pub async fn create(
         disk: D,
         path: String,
         number: u64,
         id: TableId,
         builder: TableBuilder,
-        trash: Trash,
+        (trash, pace): (Trash, Pace),
     ) -> Result<TableWriter<D>, StorageError> {
         let unborn = Unborn::new(path.clone(), trash);
         let file = disk.open(&path, OpenMode::Create).await?;
         let buf = Some(DiskBuf::zeroed(WRITE_BYTES));
-        Ok(TableWriter { disk, file, id, number, builder, buf, written: 0, pace: Pace::default(), unborn })
+        Ok(TableWriter { disk, file, id, number, builder, buf, written: 0, pace, unborn })
     }
 
     /// Adds a record; its key is greater than the one before.

@@ -12,10 +12,27 @@ use crate::sst::view::lay_key;
 use crate::tree::{Frozen, Tree};
 use bytes::Bytes;
 use ringkv_wire::ids::KeyspaceId;
+use std::cell::Cell;
 use std::rc::Rc;
 
 /// A flushed table is not cut before it has this part of the smallest table that merges aim at.
 const PIECE_PART: u64 = 32;
+
+/// Counts as urgent until dropped.
+struct Urgent(Rc<Cell<usize>>);
+
+impl Urgent {
+    fn new(count: &Rc<Cell<usize>>) -> Urgent {
+        count.set(count.get() + 1);
+        Urgent(count.clone())
+    }
+}
+
+impl Drop for Urgent {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
 
 impl<D: Disk> Tree<D> {
     /// Freezes the memtable now and writes it, and whatever earlier flushes failed to write, as a run of tables that reflects
@@ -32,7 +49,9 @@ impl<D: Disk> Tree<D> {
         let (tree, turn) = (self.clone(), self.state.flushing.enter());
         async move {
             let pass = turn.await;
+            let urgent = Urgent::new(&tree.engine.flushing);
             let flushed = tree.flush_to(newest, at, sealed, &pass).await;
+            drop(urgent);
             let counter = if flushed.is_ok() { &tree.engine.flushes } else { &tree.engine.failures };
             counter.set(counter.get() + 1);
             tree.engine.sweep().await;
@@ -67,6 +86,7 @@ impl<D: Disk> Tree<D> {
         let now = self.state.version();
         let version = now.with(Some(at), &[], made.members());
         edit.commit(self.state.shard, version.record()).await?;
+        self.engine.flushed_bytes.set(self.engine.flushed_bytes.get() + made.bytes());
         made.keep();
         *self.state.version.borrow_mut() = Rc::new(version);
         drop((edit, memtables));
@@ -93,7 +113,7 @@ impl<D: Disk> Tree<D> {
     fn flush_shape(&self, run: u64) -> Shape {
         let version = self.state.version();
         let facts = version.facts();
-        let base = base_level(&facts, &self.policy());
+        let base = base_level(&facts, &self.engine.policy());
         let laid = |fact: &Facts<'_>| {
             let mut laid = Vec::new();
             lay_key(fact.least, &mut laid);
@@ -102,6 +122,6 @@ impl<D: Disk> Tree<D> {
         let mut guards: Vec<_> = facts.iter().filter(|fact| fact.level == base).map(laid).collect();
         guards.sort();
         let piece_bytes = self.engine.options.table_bytes / PIECE_PART;
-        Shape { level: 0, run, to_the_oldest: false, table_bytes: u64::MAX, guards, piece_bytes }
+        Shape { is_flush: true, level: 0, run, to_the_oldest: false, table_bytes: u64::MAX, guards, piece_bytes }
     }
 }

@@ -16,7 +16,7 @@ impl<D: Disk> Tree<D> {
     /// dropped them and their last reader is gone. A table that cannot be read is an error, changes nothing, and is left alone
     /// by later merges; any other failure changes nothing either.
     pub fn merge(&self) -> impl Future<Output = Result<(), StorageError>> + 'static {
-        let merging = self.merge_as(self.policy());
+        let merging = self.merge_as(self.engine.policy());
         async move { merging.await.map(drop) }
     }
 
@@ -24,15 +24,10 @@ impl<D: Disk> Tree<D> {
     pub fn settle(&self) -> impl Future<Output = Result<(), StorageError>> + 'static {
         let tree = self.clone();
         async move {
-            let policy = Policy { settle: true, ..tree.policy() };
+            let policy = Policy { settle: true, ..tree.engine.policy() };
             while tree.merge_as(policy).await? {}
             Ok(())
         }
-    }
-
-    pub(crate) fn policy(&self) -> Policy {
-        let options = &self.engine.options;
-        Policy { runs_max: options.runs_max, table_bytes: options.table_bytes, settle: false }
     }
 
     /// Answers whether anything was merged.
@@ -59,6 +54,7 @@ impl<D: Disk> Tree<D> {
             None
         } else {
             let shape = Shape {
+                is_flush: false,
                 level: choice.level,
                 run: choice.run,
                 to_the_oldest: choice.to_the_oldest,
@@ -82,6 +78,7 @@ impl<D: Disk> Tree<D> {
         edit.commit(self.state.shard, version.record()).await?;
         self.state.version.replace(Rc::new(version));
         if let Some(made) = made {
+            self.engine.merged_bytes.set(self.engine.merged_bytes.get() + made.bytes());
             made.keep();
             before.doom(&self.engine, |number| gone.contains(&number));
         }

@@ -117,7 +117,8 @@ fn introduced<D: Disk>(control: &Control, replicas: &[Replica<D>]) -> Option<Rc<
 
 fn engine_options(config: &StoreConfig, seed: u64) -> EngineOptions {
     let (cache_bytes, table_bytes) = (config.budgets.cache_bytes, config.budgets.table_bytes);
-    EngineOptions { cache_bytes, table_bytes, seed, ..EngineOptions::default() }
+    let spare_bytes = config.budgets.memtable_bytes;
+    EngineOptions { cache_bytes, spare_bytes, table_bytes, seed, ..EngineOptions::default() }
 }
 
 fn log_options(config: &StoreConfig) -> LogOptions {

@@ -287,7 +287,7 @@ impl Blocks {
             Ok(Some((_, block))) => {
                 let record = |at| {
                     let entry = block.entry(at)?;
-                    let (keyspace, key) = block.key(&entry)?;
+                    let (keyspace, key) = block.view()?.key(&entry)?;
                     Some(Record { keyspace, key, version: entry.version, value: block.value(&entry) })
                 };
                 Some((number, Ok((0..block.count()).filter_map(record).collect())))

@@ -11,7 +11,6 @@ use ringkv_storage::engine::{Engine, EngineOptions};
 use ringkv_storage::sst::TableId;
 use ringkv_storage::sst::builder::TableBuilder;
 use ringkv_storage::sst::compress::Compression;
-use ringkv_storage::sst::reader::Trash;
 use ringkv_storage::sst::writer::TableWriter;
 use ringkv_storage::tree::Receiver;
 
@@ -99,7 +98,7 @@ async fn without(
     lost: &BTreeSet<usize>,
 ) -> anyhow::Result<bool> {
     let path = SCRATCH.to_owned();
-    let mut writer = TableWriter::create(disk.clone(), path, 0, id, builder, Trash::default()).await?;
+    let mut writer = TableWriter::create(disk.clone(), path, 0, id, builder, Default::default()).await?;
     let (mut blocks, mut any) = (opened.blocks(), false);
     while let Some((number, records)) = blocks.next().await {
         // One that failed before and is read now is not to be believed.
