@@ -25,7 +25,7 @@ use std::rc::Rc;
 pub struct EngineOptions {
     /// Budget of the block cache, bytes.
     pub cache_bytes: usize,
-    /// Memory of flushed memtables that is kept for the next ones, bytes.
+    /// Memory of flushed memtables that is kept for the next ones, bytes: a quarter more than they may take, for their indexes.
     pub spare_bytes: usize,
     /// Target size of a block, 512 to 32,768.
     pub block_bytes: usize,
@@ -44,7 +44,7 @@ impl Default for EngineOptions {
     fn default() -> EngineOptions {
         EngineOptions {
             cache_bytes: 64 << 20,
-            spare_bytes: 64 << 20,
+            spare_bytes: 80 << 20,
             block_bytes: 4096,
             runs_max: 8,
             table_bytes: 8 << 20,

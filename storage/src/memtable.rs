@@ -174,7 +174,8 @@ impl Memtable {
     pub async fn free(self) {
         let mut pace = Pace::default();
         let (chunks, pool) = self.arena.into_chunks();
-        for pages in chunks.into_iter().chain([self.index.into_pages()]) {
+        // The index first: it is the largest piece.
+        for pages in [self.index.into_pages()].into_iter().chain(chunks) {
             pool.give(pages, &mut pace).await;
         }
         for value in self.large {

@@ -5,6 +5,7 @@ mod crash;
 mod faults;
 mod harness;
 mod model;
+mod older;
 mod real;
 mod repair;
 mod rot;

@@ -117,7 +117,7 @@ fn introduced<D: Disk>(control: &Control, replicas: &[Replica<D>]) -> Option<Rc<
 
 fn engine_options(config: &StoreConfig, seed: u64) -> EngineOptions {
     let (cache_bytes, table_bytes) = (config.budgets.cache_bytes, config.budgets.table_bytes);
-    let spare_bytes = config.budgets.memtable_bytes;
+    let spare_bytes = config.budgets.memtable_bytes / 4 * 5;
     EngineOptions { cache_bytes, spare_bytes, table_bytes, seed, ..EngineOptions::default() }
 }
 
