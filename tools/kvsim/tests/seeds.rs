@@ -65,7 +65,7 @@ fn a_full_disk_needs_nobody() {
     // A segment must be half full before the log asks for the next one.
     let options = Options { seconds: Some(30), faults: Some(vec![FaultKind::DiskFull]), ..Options::default() };
     let mut refused = 0;
-    for seed in (0..).filter(often).take(2) {
+    for seed in (0..).filter(often).take(5) {
         let outcome = run(seed, &options);
         assert_eq!(outcome.wrong, Vec::<String>::new(), "seed {seed}");
         refused += outcome.counts.get("disk_full").copied().unwrap_or(0);

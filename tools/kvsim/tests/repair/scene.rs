@@ -45,6 +45,7 @@ impl Scene {
         plan.budgets = Budgets {
             memtable_bytes: 4 << 10,
             cache_bytes: 16 << 10,
+            table_bytes: 512,
             segment_bytes: 2 << 20,
             log_keep_bytes: 0,
             scrub_bytes_per_s,
