@@ -1,5 +1,6 @@
 //! What the manifest says of a tree, and an edit's bytes (FORMAT.md §3.2).
 
+use crate::compaction::choose::LAST_LEVEL;
 use crate::disk::{ALIGN, DiskBuf};
 use crate::manifest::sector::{self, PAYLOAD_BYTES, SECTOR_BYTES};
 use crate::sst::properties::Properties;
@@ -21,6 +22,8 @@ const TABLE_BYTES_1: usize = 32;
 /// A bound is kept up to this length.
 const BOUND_BYTES_MAX: usize = 1024;
 const GREATEST_CUT: u8 = 1;
+/// Runs are counted up from 1.
+const RUN_MAX: u64 = u64::MAX >> 1;
 
 /// What a tree's tables reflect: the state of its shard at a log index.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -128,6 +131,11 @@ impl TableEntry {
     fn decode(r: &mut Reader) -> Result<TableEntry, WireError> {
         let place = TableRef { id: TableId(r.layout()?), number: r.u64()?, bytes: r.u64()? };
         let (run, level, flags) = (r.u64()?, r.u8()?, r.u8()?);
+        for (what, got, limit) in [("level", level.into(), LAST_LEVEL.into()), ("run", run, RUN_MAX)] {
+            if got > limit {
+                return Err(WireError::Limit { what, got, limit });
+            }
+        }
         let (least_bytes, greatest_bytes, _) = (r.u16()?, r.u16()?, r.u16()?);
         let (least, greatest) = (KeyspaceId(r.u32()?), KeyspaceId(r.u32()?));
         let least = (least, Bytes::copy_from_slice(&r.take(usize::from(least_bytes))?));

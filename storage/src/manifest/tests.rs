@@ -199,3 +199,16 @@ fn a_switch_given_up_half_way_stops_all_edits() {
     }
     panic!("the edit never ends");
 }
+
+#[test]
+fn levels_and_runs_that_cannot_be_are_damage() {
+    let read = |change: &dyn Fn(&mut TableEntry)| {
+        let mut record = record(10, 3);
+        change(&mut record.tables[1]);
+        let buf = record::encode_edit(crc32c::crc32c(&[1; 16]), 1, 0, [(&ShardId(1), &record)].into_iter());
+        recovered(&buf).map(|recovered| recovered.trees.len())
+    };
+    assert_eq!(read(&|_| ()).expect("a good one"), 1);
+    assert!(matches!(read(&|table| table.level = 7), Err(StorageError::Damaged { .. })));
+    assert!(matches!(read(&|table| table.run = u64::MAX), Err(StorageError::Damaged { .. })));
+}
