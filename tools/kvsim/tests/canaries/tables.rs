@@ -47,11 +47,11 @@ fn edit_block(block: &mut [u8], edit: &mut dyn FnMut(Item) -> bool) -> bool {
     if block[trailer + 16] != 0 {
         return false;
     }
-    let (count, prefix) = (number::<2>(block, trailer + 12), number::<2>(block, trailer + 14));
-    let (offsets, prefix) = (trailer - 3 * count, block[..prefix].to_vec());
+    let (count, offsets) = (number::<2>(block, trailer + 12), number::<2>(block, trailer + 14));
+    let (entries, prefix) = (offsets + 3 * count, block[..offsets].to_vec());
     let mut changed = false;
     for entry in 0..count {
-        let mut at = number::<2>(block, offsets + 2 * entry);
+        let mut at = entries + number::<2>(block, offsets + 2 * entry);
         let head = varint(block, &mut at);
         let value = if head & 3 == 1 { varint(block, &mut at) } else { 0 };
         varint(block, &mut at);
