@@ -179,8 +179,8 @@ impl<D: Disk> Receiver<D> {
         Ok(())
     }
 
-    /// Verifies the received tables wholly and makes them, newest first, all that the tree is: the memtables go too. A table not
-    /// wholly received, or damaged, is an error and changes nothing; so does a failure of the disk.
+    /// Verifies the received tables wholly and makes them, in the order of [`TableSet::list`], all that the tree is: the memtables
+    /// go too. A table not wholly received, or damaged, is an error and changes nothing; so does a failure of the disk.
     pub async fn install(self, at: Flushed, tables: &[[u8; 16]]) -> Result<(), StorageError> {
         let (tree, engine) = (&self.tree, &self.tree.engine);
         let _pass = tree.state.flushing.enter().await;

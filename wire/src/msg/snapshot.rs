@@ -51,7 +51,7 @@ pub enum SnapshotBody {
         config_index: u64,
         /// The configuration at that index.
         config: Configuration,
-        /// The tables, newest first.
+        /// The tables: those of one sorted run side by side, by key, newest run first.
         tables: Vec<OfferedTable>,
     },
     /// Give me a piece.
