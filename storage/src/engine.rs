@@ -285,7 +285,7 @@ impl<D: Disk> EngineState<D> {
 
     /// When to merge.
     pub(crate) fn policy(&self) -> Policy {
-        Policy { runs_max: self.options.runs_max, table_bytes: self.options.table_bytes, settle: false }
+        Policy { runs_max: self.options.runs_max, table_bytes: self.options.table_bytes, settle: false, log_time_ms: 0 }
     }
 
     pub(crate) fn count_memtable(&self, grown: isize) {

@@ -5,7 +5,7 @@ use crate::error::StorageError;
 use crate::gate::Pace;
 use crate::memtable::{Memtable, Walk};
 use crate::sst::view::{key_of, lay_key};
-use crate::sst::{TreeKey, Value};
+use crate::sst::{Record, TreeKey, Value};
 use crate::tree::run::{Run, RunScan};
 use bytes::Bytes;
 use ringkv_wire::ids::KeyspaceId;
@@ -117,10 +117,8 @@ fn successor(mut laid: Vec<u8>) -> Option<Vec<u8>> {
 pub struct Head<'h> {
     /// Its place in the tree.
     pub key: TreeKey<'h>,
-    /// Log index of the write.
-    pub version: u64,
-    /// The value, unless deleted.
-    pub value: Option<&'h [u8]>,
+    /// What is there said of it.
+    pub record: Record<'h>,
 }
 
 /// Where records come from, in order, each key once.
@@ -194,7 +192,7 @@ impl<D: Disk> MergeIter<D> {
     /// The value it stands at, to be kept.
     fn value(&self) -> Option<Bytes> {
         match &self.sources[self.at?] {
-            Source::Memory(walk) => walk.head()?.value.map(Bytes::copy_from_slice),
+            Source::Memory(walk) => walk.head()?.record.value.map(Bytes::copy_from_slice),
             Source::Run(scan) => scan.value(),
         }
     }
@@ -222,12 +220,14 @@ pub struct TreeIter<D: Disk> {
     merge: MergeIter<D>,
     /// A table of these keys could not be opened: nobody knows all of them.
     closed: Option<StorageError>,
+    /// When it began: what had expired then is not told.
+    log_time_ms: u64,
     pace: Pace,
 }
 
 impl<D: Disk> TreeIter<D> {
-    pub(crate) fn new(merge: MergeIter<D>, closed: Option<StorageError>) -> TreeIter<D> {
-        TreeIter { merge, closed, pace: Pace::default() }
+    pub(crate) fn new(merge: MergeIter<D>, closed: Option<StorageError>, log_time_ms: u64) -> TreeIter<D> {
+        TreeIter { merge, closed, log_time_ms, pace: Pace::default() }
     }
 
     /// The next key with its newest value, ordered by (keyspace, key); none at the end. Keyspace 0 is walked too. The value's
@@ -238,12 +238,12 @@ impl<D: Disk> TreeIter<D> {
         }
         while self.merge.next().await? {
             let Some(head) = self.merge.head() else { break };
-            let (keyspace, version) = (head.key.0, head.version);
-            let bytes = head.key.1.len();
-            if let Some(value) = self.merge.value() {
+            let (keyspace, bytes) = (head.key.0, head.key.1.len());
+            let Record { version, value, expiry_ms } = head.record.at(self.log_time_ms);
+            if let Some(value) = value.and_then(|_| self.merge.value()) {
                 let key = Bytes::copy_from_slice(self.merge.head().map_or(&[], |head| head.key.1));
                 self.pace.step(bytes).await;
-                return Ok(Some((keyspace, key, Value { value, version })));
+                return Ok(Some((keyspace, key, Value { value, version, expiry_ms })));
             }
             self.pace.step(bytes).await;
         }

@@ -9,8 +9,8 @@ pub(crate) use walk::Walk;
 
 use crate::gate::Pace;
 use crate::memory::PagePool;
-use crate::sst::TreeKey;
-use arena::{Arena, Kind, record_bytes};
+use crate::sst::{NEVER_MS, Record, TreeKey};
+use arena::{Arena, Kind, Written, record_bytes};
 use bytes::Bytes;
 use index::Index;
 use ringkv_wire::ring::hash::key_hash;
@@ -21,15 +21,6 @@ use std::rc::Rc;
 const ENTRY_OVERHEAD_BYTES: usize = 24;
 /// A value from this length on stays the block that it came in; a shorter one is copied, so that it does not hold its message.
 const LARGE_BYTES: usize = 64 << 10;
-
-/// The newest version of a key: a value, or its deletion.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Slot<'m> {
-    /// Log index of the write.
-    pub version: u64,
-    /// The value, unless deleted.
-    pub value: Option<&'m [u8]>,
-}
 
 /// Where a search begins: what is known of a key before its record was looked at.
 #[derive(Clone, Copy, Debug, Default)]
@@ -67,8 +58,14 @@ impl Memtable {
         memtable
     }
 
-    /// Writes a value or a tombstone. Answers by how many bytes the memtable grew.
+    /// Writes a value that stays, or a tombstone; see [`Memtable::write_until`].
     pub fn write(&mut self, version: u64, key: TreeKey<'_>, value: Option<Bytes>) -> isize {
+        self.write_until(version, key, value, NEVER_MS)
+    }
+
+    /// Writes a value that is gone from log time `expiry_ms` on, or a tombstone, which stays. Answers by how many bytes the
+    /// memtable grew.
+    pub fn write_until(&mut self, version: u64, key: TreeKey<'_>, value: Option<Bytes>, expiry_ms: u64) -> isize {
         assert!(self.sorted.get().is_none(), "who walks it has frozen it");
         let before = self.bytes;
         let tag = self.index.tag(key_hash(key.0, key.1));
@@ -77,13 +74,19 @@ impl Memtable {
             self.drop_large(place);
         }
         let fits = |value: &Bytes| value.len() < LARGE_BYTES;
-        match (found, &value) {
-            (Some((_, place)), None) => self.arena.overwrite(place, Kind::Deleted, version, &[]),
-            (Some((_, place)), Some(value)) if fits(value) && value.len() <= self.room(place) => {
-                self.arena.overwrite(place, Kind::Value, version, value);
+        let small = value.as_ref().filter(|value| fits(value));
+        let kind = if value.is_some() { Kind::Value } else { Kind::Deleted };
+        let expiry_ms = if value.is_some() { expiry_ms } else { NEVER_MS };
+        let what = Written { version, value: small.map_or(&[], |value| &value[..]), expiry_ms };
+        match found {
+            Some((_, place)) if small.is_some() == value.is_some() && what.room() <= self.room(place) => {
+                self.arena.overwrite(place, kind, &what);
             }
             _ => {
-                let place = self.append(version, key, value);
+                let place = match &value {
+                    Some(value) if !fits(value) => self.append_large(key, value, &what),
+                    _ => self.append(kind, key, &what, None),
+                };
                 match found {
                     Some((slot, old)) => {
                         self.arena.void(old);
@@ -105,18 +108,16 @@ impl Memtable {
         self.arena.at(place).head.room.get() as usize
     }
 
-    fn append(&mut self, version: u64, key: TreeKey<'_>, value: Option<Bytes>) -> u32 {
-        let (kind, inline, number) = match value {
-            None => (Kind::Deleted, Bytes::new(), None),
-            Some(value) if value.len() < LARGE_BYTES => (Kind::Value, value, None),
-            Some(value) => {
-                self.bytes += value.len();
-                self.large.push(value);
-                (Kind::Large, Bytes::new(), Some(self.large.len() as u32 - 1))
-            }
-        };
-        self.bytes += record_bytes(key.1.len(), inline.len());
-        self.arena.push(kind, version, key, &inline, number)
+    fn append(&mut self, kind: Kind, key: TreeKey<'_>, what: &Written<'_>, number: Option<u32>) -> u32 {
+        self.bytes += record_bytes(key.1.len(), what.room());
+        self.arena.push(kind, key, what, number)
+    }
+
+    /// Appends a record whose value is a block of its own.
+    fn append_large(&mut self, key: TreeKey<'_>, value: &Bytes, what: &Written<'_>) -> u32 {
+        self.bytes += value.len();
+        self.large.push(value.clone());
+        self.append(Kind::Large, key, what, Some(self.large.len() as u32 - 1))
     }
 
     /// Lets go of the block that a record's value is, since the record gets another one.
@@ -128,7 +129,7 @@ impl Memtable {
     }
 
     /// The newest write of a key, if it is here.
-    pub fn get(&self, key: TreeKey<'_>, hash: u64) -> Option<Slot<'_>> {
+    pub fn get(&self, key: TreeKey<'_>, hash: u64) -> Option<Record<'_>> {
         let (_, place) = self.index.find(self.index.tag(hash), |place| self.arena.at(place).key() == key)?;
         Some(self.slot(place))
     }
@@ -149,7 +150,7 @@ impl Memtable {
     }
 
     /// [`Memtable::get`] after these two steps.
-    pub fn get_hinted(&self, key: TreeKey<'_>, hint: Hint) -> Option<Slot<'_>> {
+    pub fn get_hinted(&self, key: TreeKey<'_>, hint: Hint) -> Option<Record<'_>> {
         if hint.place == 0 {
             return None;
         }
@@ -160,14 +161,14 @@ impl Memtable {
         Some(self.slot(place))
     }
 
-    fn slot(&self, place: u32) -> Slot<'_> {
+    fn slot(&self, place: u32) -> Record<'_> {
         let stored = self.arena.at(place);
         let value = match stored.head.kind() {
             Kind::Value => Some(stored.value()),
             Kind::Large => self.large.get(stored.head.value.get() as usize).map(|value| &value[..]),
             Kind::Deleted | Kind::Void => None,
         };
-        Slot { version: stored.head.version.get(), value }
+        Record { version: stored.head.version.get(), value, expiry_ms: stored.expiry_ms() }
     }
 
     /// Frees it in slices: its memory goes to the pool.

@@ -58,6 +58,44 @@ impl TableId {
 /// A key in its tree: the tree's order is the order of this pair.
 pub type TreeKey<'k> = (KeyspaceId, &'k [u8]);
 
+/// The expiry of what never expires.
+pub const NEVER_MS: u64 = u64::MAX;
+
+/// What a tree holds of a key: one version, a value or its deletion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Record<'r> {
+    /// Log index of the write.
+    pub version: u64,
+    /// The value, unless deleted.
+    pub value: Option<&'r [u8]>,
+    /// Log time from which on the value is gone, ms; [`NEVER_MS`]: it stays.
+    pub expiry_ms: u64,
+}
+
+impl<'r> Record<'r> {
+    /// A value that stays, or a deletion.
+    pub fn new(version: u64, value: Option<&'r [u8]>) -> Record<'r> {
+        Record { version, value, expiry_ms: NEVER_MS }
+    }
+
+    /// What it is at a log time: a deletion, once it expired.
+    #[inline]
+    pub fn at(self, log_time_ms: u64) -> Record<'r> {
+        if self.expiry_ms <= log_time_ms { Record::new(self.version, None) } else { self }
+    }
+
+    /// Whether it will expire.
+    pub fn expires(&self) -> bool {
+        self.expiry_ms != NEVER_MS
+    }
+
+    /// The value, to be kept; none when deleted.
+    pub(crate) fn to_value(self) -> Option<Value> {
+        let Record { version, value, expiry_ms } = self;
+        Some(Value { value: Bytes::copy_from_slice(value?), version, expiry_ms })
+    }
+}
+
 /// A value and the log index that wrote it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Value {
@@ -65,6 +103,8 @@ pub struct Value {
     pub value: Bytes,
     /// Log index of the write.
     pub version: u64,
+    /// As in [`Record`].
+    pub expiry_ms: u64,
 }
 
 /// Bytes at `offset` of `path` are not what was written.

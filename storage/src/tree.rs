@@ -21,9 +21,9 @@ use crate::gate::Gate;
 use crate::iter::MergeIter;
 use crate::manifest::TreeRecord;
 use crate::memory::PagePool;
-use crate::memtable::{Hint, Memtable, Slot};
-use crate::sst::TreeKey;
+use crate::memtable::{Hint, Memtable};
 use crate::sst::reader::Found;
+use crate::sst::{NEVER_MS, Record, TreeKey};
 use bytes::Bytes;
 use ringkv_wire::ids::{KeyspaceId, ShardId};
 use ringkv_wire::ring::hash::key_hash;
@@ -75,9 +75,12 @@ pub enum Lookup<'t> {
     Disk,
 }
 
-impl<'t> From<Slot<'t>> for Lookup<'t> {
-    fn from(slot: Slot<'t>) -> Lookup<'t> {
-        slot.value.map_or(Lookup::Absent, |value| Lookup::Found { version: slot.version, value })
+impl<'t> Lookup<'t> {
+    /// What a record says at a log time.
+    #[inline]
+    pub(crate) fn of(record: Record<'t>, log_time_ms: u64) -> Lookup<'t> {
+        let Record { version, value, .. } = record.at(log_time_ms);
+        value.map_or(Lookup::Absent, |value| Lookup::Found { version, value })
     }
 }
 
@@ -109,6 +112,8 @@ pub(crate) struct TreeState<D: Disk> {
     frozen: RefCell<Vec<Frozen>>,
     next_frozen: Cell<u64>,
     version: RefCell<Rc<Version<D>>>,
+    /// What has an expiry up to then is gone.
+    log_time_ms: Cell<u64>,
     /// Flushes and installs go one at a time, in the order they were called.
     flushing: Gate,
     /// Merges go one at a time.
@@ -137,6 +142,7 @@ impl<D: Disk> TreeState<D> {
             pool,
             frozen: RefCell::default(),
             next_frozen: Cell::new(1),
+            log_time_ms: Cell::new(version.at.as_ref().map_or(0, |at| at.log_time_ms)),
             version: RefCell::new(Rc::new(version)),
             flushing: Gate::default(),
             merging: Gate::default(),
@@ -167,16 +173,20 @@ impl<D: Disk> TreeState<D> {
         frozen.iter().filter(|frozen| frozen.number <= number).map(|frozen| frozen.memtable.clone()).collect()
     }
 
+    pub(crate) fn log_time_ms(&self) -> u64 {
+        self.log_time_ms.get()
+    }
+
     /// What the memtables say: none when they do not know the key.
     fn in_memory(&self, key: Sought<'_>) -> Option<Option<Value>> {
         let (active, frozen) = (self.active.borrow(), self.frozen.borrow());
         let slot = active.get(key.tree_key(), key.hash).or_else(|| in_frozen(&frozen, key))?;
-        Some(slot.value.map(|value| Value { value: Bytes::copy_from_slice(value), version: slot.version }))
+        Some(slot.at(self.log_time_ms()).to_value())
     }
 }
 
 /// The newest write of a key in memtables that are being flushed.
-fn in_frozen<'f>(frozen: &'f [Frozen], key: Sought<'_>) -> Option<Slot<'f>> {
+fn in_frozen<'f>(frozen: &'f [Frozen], key: Sought<'_>) -> Option<Record<'f>> {
     frozen.iter().find_map(|frozen| frozen.memtable.get(key.tree_key(), key.hash))
 }
 
@@ -190,18 +200,31 @@ impl<D: Disk> Tree<D> {
     /// # Panics
     /// When `index` is at or below [`Tree::flushed`]: the write would shadow what was written after it.
     pub fn put(&self, index: u64, keyspace: KeyspaceId, key: &[u8], value: Bytes) {
-        self.write(index, (keyspace, key), Some(value));
+        self.write(index, (keyspace, key), Some(value), NEVER_MS);
+    }
+
+    /// As [`Tree::put`], of a value that is gone when the log time reaches `expiry_ms`: no read finds it from then on, and the
+    /// merge that comes by drops it. The last of its milliseconds, [`NEVER_MS`], does not come.
+    pub fn put_until(&self, index: u64, keyspace: KeyspaceId, key: &[u8], value: Bytes, expiry_ms: u64) {
+        self.write(index, (keyspace, key), Some(value), expiry_ms);
     }
 
     /// Deletes a key at log index `index`; see [`Tree::put`].
     pub fn delete(&self, index: u64, keyspace: KeyspaceId, key: &[u8]) {
-        self.write(index, (keyspace, key), None);
+        self.write(index, (keyspace, key), None, NEVER_MS);
     }
 
-    fn write(&self, index: u64, key: TreeKey<'_>, value: Option<Bytes>) {
+    /// The log time has come to this, ms: reads and merges from now on go by it. Never goes back; a flush remembers it by what
+    /// it is told to reflect.
+    #[inline]
+    pub fn advance(&self, log_time_ms: u64) {
+        self.state.log_time_ms.set(self.state.log_time_ms().max(log_time_ms));
+    }
+
+    fn write(&self, index: u64, key: TreeKey<'_>, value: Option<Bytes>, expiry_ms: u64) {
         let flushed = self.state.version.borrow().at.as_ref().map_or(0, |at| at.index);
         assert!(index > flushed, "redo begins behind the flushed index {flushed}, not at {index}");
-        let grown = self.state.active.borrow_mut().write(index, key, value);
+        let grown = self.state.active.borrow_mut().write_until(index, key, value, expiry_ms);
         self.engine.count_memtable(grown);
     }
 
@@ -212,7 +235,7 @@ impl<D: Disk> Tree<D> {
     /// When `keys` or `each` writes to the tree.
     pub fn look<'k>(&self, keys: impl IntoIterator<Item = Sought<'k>>, mut each: impl FnMut(Lookup<'_>)) {
         let (active, frozen, version) = (self.state.active.borrow(), self.state.frozen.borrow(), self.state.version());
-        let mut keys = keys.into_iter();
+        let (mut keys, log_time_ms) = (keys.into_iter(), self.state.log_time_ms());
         let mut some = [Sought::default(); SIDE_BY_SIDE];
         loop {
             let mut count = 0;
@@ -231,7 +254,9 @@ impl<D: Disk> Tree<D> {
                 missing += usize::from(slot.is_none());
             }
             if missing == 0 || version.runs.is_empty() {
-                slots[..count].iter().for_each(|slot| each(slot.map_or(Lookup::Absent, Lookup::from)));
+                slots[..count]
+                    .iter()
+                    .for_each(|slot| each(slot.map_or(Lookup::Absent, |slot| Lookup::of(slot, log_time_ms))));
             } else {
                 self.look_in_tables(&version, some, &slots, &mut each);
             }
@@ -245,17 +270,17 @@ impl<D: Disk> Tree<D> {
         &self,
         version: &Version<D>,
         keys: &[Sought<'_>],
-        slots: &[Option<Slot<'_>>],
+        slots: &[Option<Record<'_>>],
         each: &mut impl FnMut(Lookup<'_>),
     ) {
         let mut found = [Search::Open; SIDE_BY_SIDE];
         for (found, _) in found.iter_mut().zip(slots).filter(|(_, slot)| slot.is_some()) {
             *found = Search::Elsewhere;
         }
-        let cache = self.engine.cache.reader();
+        let (cache, log_time_ms) = (self.engine.cache.reader(), self.state.log_time_ms());
         version.search(&cache, keys, &mut found);
         for (slot, found) in slots.iter().zip(&found).take(keys.len()) {
-            each(slot.map_or_else(|| found.lookup(), Lookup::from));
+            each(slot.map_or_else(|| found.lookup(log_time_ms), |slot| Lookup::of(slot, log_time_ms)));
         }
     }
 
@@ -282,13 +307,13 @@ impl<D: Disk> Tree<D> {
     ) -> impl Future<Output = Result<Option<Value>, StorageError>> + 'static {
         let sought = Sought::new(keyspace, key);
         let memory = self.state.in_memory(sought);
-        let (engine, hash) = (self.engine.clone(), sought.hash);
+        let (engine, hash, log_time_ms) = (self.engine.clone(), sought.hash, self.state.log_time_ms());
         // Only a key that memory does not know is carried to the disk.
         let disk = memory.is_none().then(|| (self.state.version(), Bytes::copy_from_slice(key)));
         async move {
             let Some((version, key)) = disk else { return Ok(memory.flatten()) };
             match version.get(&engine.cache, Sought { keyspace, key: &key, hash }).await? {
-                Found::Value(value) => Ok(Some(value)),
+                Found::Value(value) => Ok(Some(value).filter(|value| value.expiry_ms > log_time_ms)),
                 Found::Deleted | Found::Nothing => Ok(None),
             }
         }
@@ -307,13 +332,18 @@ impl<D: Disk> Tree<D> {
 
     /// Whether a merge of its tables is worth it.
     pub fn wants_merge(&self) -> bool {
-        self.state.version().wants_merge(&self.engine.policy())
+        self.state.version().wants_merge(&self.policy())
     }
 
     /// Whether [`Tree::settle`] would do something.
     pub fn wants_settling(&self) -> bool {
-        let policy = Policy { settle: true, ..self.engine.policy() };
+        let policy = Policy { settle: true, ..self.policy() };
         choose(&self.state.version().facts(), &policy).is_some()
+    }
+
+    /// When to merge.
+    fn policy(&self) -> Policy {
+        Policy { log_time_ms: self.state.log_time_ms(), ..self.engine.policy() }
     }
 
     /// Number of durable tables.
@@ -347,7 +377,7 @@ impl<D: Disk> Tree<D> {
         let memtables: Vec<_> = copied.into_iter().chain(self.state.frozen_to(u64::MAX)).collect();
         let version = self.state.version();
         let closed = version.closed_in(&span);
-        TreeIter::new(MergeIter::new(&memtables, &version.runs, span, way), closed)
+        TreeIter::new(MergeIter::new(&memtables, &version.runs, span, way), closed, self.state.log_time_ms())
     }
 
     /// The shard it belongs to.

@@ -32,6 +32,8 @@ pub struct Facts<'v> {
     pub bytes: u64,
     /// Its tombstones.
     pub tombstones: u64,
+    /// From this log time on half of its entries have expired, about, ms.
+    pub stale_ms: u64,
     /// Open, and nothing was found wrong with it.
     pub sound: bool,
     /// Its first key.
@@ -49,6 +51,8 @@ pub struct Policy {
     pub table_bytes: u64,
     /// Merge all that can be merged: nobody writes.
     pub settle: bool,
+    /// The log time, ms.
+    pub log_time_ms: u64,
 }
 
 /// What to merge.
@@ -100,7 +104,23 @@ pub fn choose(tables: &[Facts<'_>], policy: &Policy) -> Option<Choice> {
     let base = base_level(tables, policy);
     let groups = groups(tables, base).into_iter().filter_map(|group| from_flushes(tables, &group, base, policy));
     let levels = (base..LAST_LEVEL).filter_map(|level| downwards(tables, level, policy));
-    groups.chain(levels).max_by_key(|(urgency, _)| *urgency).map(|(_, choice)| choice)
+    let stale = tables.iter().filter_map(|table| without_expired(table, policy));
+    groups.chain(levels).chain(stale).max_by_key(|(urgency, _)| *urgency).map(|(_, choice)| choice)
+}
+
+/// A table of the last level of which much has expired is written again without: nothing else may come by for long.
+fn without_expired(table: &Facts<'_>, policy: &Policy) -> Option<(u64, Choice)> {
+    let is_stale = table.level == LAST_LEVEL && table.sound && table.stale_ms <= policy.log_time_ms;
+    let choice = || Choice {
+        inputs: BTreeSet::from([table.number]),
+        level: LAST_LEVEL,
+        run: 0,
+        to_the_oldest: true,
+        as_it_is: false,
+        table_bytes: u64::MAX,
+        bytes: table.bytes,
+    };
+    is_stale.then(|| (100, choice()))
 }
 
 /// Bytes that are to be written before nothing is wanted, about: what lies in groups that are ripe.

@@ -4,12 +4,12 @@ use ringkv_wire::ids::KeyspaceId;
 use std::collections::BTreeMap;
 
 const MIB: u64 = 1 << 20;
-const POLICY: Policy = Policy { runs_max: 8, table_bytes: 8 * MIB, settle: false };
+const POLICY: Policy = Policy { runs_max: 8, table_bytes: 8 * MIB, settle: false, log_time_ms: 0 };
 
 fn fact<'v>(number: u64, level: u8, run: u64, mib: u64, keys: (&'v [u8], &'v [u8])) -> Facts<'v> {
     let key = |key| (KeyspaceId(1), key);
     let (least, greatest) = (key(keys.0), key(keys.1));
-    Facts { number, level, run, bytes: mib * MIB, tombstones: 0, sound: true, least, greatest }
+    Facts { number, level, run, bytes: mib * MIB, tombstones: 0, stale_ms: u64::MAX, sound: true, least, greatest }
 }
 
 fn chosen(tables: &[Facts<'_>]) -> Option<(Vec<u64>, u8, bool, bool)> {
@@ -111,7 +111,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
     #[test]
     fn it_ends_levels_stay_sorted_and_nothing_newer_sinks_below_older(flushes in prop::collection::vec(prop::collection::btree_set(any::<u8>(), 1..20), 1..40)) {
-        let policy = Policy { runs_max: 3, table_bytes: 3, settle: false };
+        let policy = Policy { runs_max: 3, table_bytes: 3, settle: false, log_time_ms: 0 };
         let (mut tables, mut next) = (Vec::new(), 0);
         for (run, flush) in (1u64..).zip(&flushes) {
             next += 1;

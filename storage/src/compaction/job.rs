@@ -22,6 +22,8 @@ pub(crate) struct Shape {
     pub(crate) run: u64,
     /// Nothing is older: tombstones are left out.
     pub(crate) to_the_oldest: bool,
+    /// What has expired by then is a tombstone, ms.
+    pub(crate) log_time_ms: u64,
     /// Cut before a table gets longer.
     pub(crate) table_bytes: u64,
     /// Cut before each of these keys, as they are laid, unless the table is still shorter than `piece_bytes`.
@@ -65,7 +67,8 @@ pub(crate) async fn write_tables<D: Disk>(
     let (mut writer, mut closed, mut pace) = (None::<TableWriter<D>>, Vec::new(), new_pace());
     while records.next().await? {
         let Some(head) = records.head() else { break };
-        if head.value.is_none() && shape.to_the_oldest {
+        let record = head.record.at(shape.log_time_ms);
+        if record.value.is_none() && shape.to_the_oldest {
             pace.step(head.key.1.len()).await;
             continue;
         }
@@ -85,7 +88,7 @@ pub(crate) async fn write_tables<D: Disk>(
             writer = Some(engine.new_table(compression, new_pace()).await?);
         }
         if let Some(writer) = &mut writer {
-            writer.add(head.key, head.version, head.value).await?;
+            writer.add(head.key, &record).await?;
         }
     }
     if let Some(last) = writer {

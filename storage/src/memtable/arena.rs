@@ -1,7 +1,7 @@
 //! Records one behind the other, in chunks; a place names one for as long as the memtable lives.
 
 use crate::memory::{PagePool, Pages, prefetch};
-use crate::sst::TreeKey;
+use crate::sst::{NEVER_MS, TreeKey};
 use ringkv_wire::ids::KeyspaceId;
 use std::rc::Rc;
 use zerocopy::little_endian::{U16, U32, U64};
@@ -39,8 +39,11 @@ pub(super) struct Head {
     pub key_bytes: U16,
     /// 0: here nothing was written yet.
     kind: u8,
-    zero: u8,
+    /// Whether an expiry stands in front of the value.
+    expires: u8,
 }
+/// Bytes of an expiry.
+const EXPIRY_BYTES: usize = size_of::<u64>();
 const HEAD_BYTES: usize = size_of::<Head>();
 const _: () = assert!(HEAD_BYTES == 24);
 
@@ -63,8 +66,41 @@ impl Head {
         };
     }
 
+    fn expiry_bytes(&self) -> usize {
+        if self.expires == 0 { 0 } else { EXPIRY_BYTES }
+    }
+
     fn words(&self) -> usize {
         words_of(usize::from(self.key_bytes.get()), self.room.get() as usize)
+    }
+}
+
+/// What a record says.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Written<'w> {
+    pub version: u64,
+    /// The bytes that stand in the record.
+    pub value: &'w [u8],
+    pub expiry_ms: u64,
+}
+
+impl Written<'_> {
+    fn expires(&self) -> bool {
+        self.expiry_ms != NEVER_MS
+    }
+
+    /// Bytes behind the key.
+    pub fn room(&self) -> usize {
+        self.value.len() + if self.expires() { EXPIRY_BYTES } else { 0 }
+    }
+
+    fn lay(&self, mut to: &mut [u8]) {
+        if self.expires() {
+            let (expiry, rest) = to.split_at_mut(EXPIRY_BYTES);
+            expiry.copy_from_slice(&self.expiry_ms.to_le_bytes());
+            to = rest;
+        }
+        to[..self.value.len()].copy_from_slice(self.value);
     }
 }
 
@@ -83,8 +119,18 @@ impl<'m> Stored<'m> {
 
     /// The value's bytes, of a record that holds them.
     pub fn value(&self) -> &'m [u8] {
-        let from = usize::from(self.head.key_bytes.get());
+        let from = usize::from(self.head.key_bytes.get()) + self.head.expiry_bytes();
         &self.rest[from..from + self.head.value.get() as usize]
+    }
+
+    /// When it expires, log time, ms.
+    #[inline]
+    pub fn expiry_ms(&self) -> u64 {
+        if self.head.expires == 0 {
+            return NEVER_MS;
+        }
+        let from = usize::from(self.head.key_bytes.get());
+        U64::read_from_prefix(&self.rest[from..]).map_or(NEVER_MS, |(expiry_ms, _)| expiry_ms.get())
     }
 }
 
@@ -117,37 +163,39 @@ impl Arena {
         Arena { short_words: part as usize, pool, ..Arena::default() }
     }
 
-    /// Writes a record; its place is never 0. `value` are its bytes, `number` stands for them when they are a block of its own.
-    pub fn push(&mut self, kind: Kind, version: u64, key: TreeKey<'_>, value: &[u8], number: Option<u32>) -> u32 {
-        let words = words_of(key.1.len(), value.len());
+    /// Writes a record; its place is never 0. `what.value` are its bytes, `number` stands for them when they are a block of its own.
+    pub fn push(&mut self, kind: Kind, key: TreeKey<'_>, what: &Written<'_>, number: Option<u32>) -> u32 {
+        let Written { version, value, .. } = *what;
+        let room = what.room();
+        let words = words_of(key.1.len(), room);
         let place = self.take(words);
         let mut head = Head {
             version: U64::new(version),
             keyspace: U32::new(key.0.0),
             value: U32::new(number.unwrap_or(value.len() as u32)),
-            room: U32::new(value.len() as u32),
+            room: U32::new(room as u32),
             key_bytes: U16::new(u16::try_from(key.1.len()).expect("a key is no longer than KEY_BYTES_MAX")),
             kind: 0,
-            zero: 0,
+            expires: u8::from(what.expires()),
         };
         head.set_kind(kind);
         let bytes = &mut self.tail_mut(place)[..words * 8];
         let (front, rest) = bytes.split_at_mut(HEAD_BYTES);
         front.copy_from_slice(head.as_bytes());
         rest[..key.1.len()].copy_from_slice(key.1);
-        rest[key.1.len()..key.1.len() + value.len()].copy_from_slice(value);
+        what.lay(&mut rest[key.1.len()..]);
         place
     }
 
     /// Writes another version into a record that has the room.
-    pub fn overwrite(&mut self, place: u32, kind: Kind, version: u64, value: &[u8]) {
+    pub fn overwrite(&mut self, place: u32, kind: Kind, what: &Written<'_>) {
         let (head, rest) = Head::mut_from_prefix(self.tail_mut(place)).expect("a place is a record's");
-        assert!(value.len() <= head.room.get() as usize, "{} bytes into {}", value.len(), head.room);
-        head.version = U64::new(version);
-        head.value = U32::new(value.len() as u32);
+        assert!(what.room() <= head.room.get() as usize, "{} bytes into {}", what.room(), head.room);
+        head.version = U64::new(what.version);
+        head.value = U32::new(what.value.len() as u32);
+        head.expires = u8::from(what.expires());
         head.set_kind(kind);
-        let from = usize::from(head.key_bytes.get());
-        rest[from..from + value.len()].copy_from_slice(value);
+        what.lay(&mut rest[usize::from(head.key_bytes.get())..]);
     }
 
     /// A newer record stands elsewhere.

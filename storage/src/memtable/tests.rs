@@ -1,4 +1,4 @@
-use super::*;
+use super::{Record as Held, *};
 use crate::iter::{Span, Way};
 use proptest::prelude::*;
 use ringkv_wire::ids::KeyspaceId;
@@ -25,6 +25,7 @@ struct Record {
     key: Vec<u8>,
     version: u64,
     value: Option<Vec<u8>>,
+    expiry_ms: u64,
 }
 
 impl Record {
@@ -39,7 +40,8 @@ fn walked_within(memtable: &Memtable, span: Span, way: Way) -> Vec<Record> {
         block_on(walk.next()).then(|| {
             let head = walk.head().expect("it stands at a record");
             let (keyspace, key) = (head.key.0, head.key.1.to_vec());
-            Record { keyspace, key, version: head.version, value: head.value.map(<[u8]>::to_vec) }
+            let Held { version, value, expiry_ms } = head.record;
+            Record { keyspace, key, version, value: value.map(<[u8]>::to_vec), expiry_ms }
         })
     })
     .collect()
@@ -49,7 +51,7 @@ fn walked(memtable: &Memtable) -> Vec<Record> {
     walked_within(memtable, Span::all(), Way::Up)
 }
 
-fn get<'m>(memtable: &'m Memtable, key: TreeKey<'_>) -> Option<Slot<'m>> {
+fn get<'m>(memtable: &'m Memtable, key: TreeKey<'_>) -> Option<Held<'m>> {
     let hash = key_hash(key.0, key.1);
     memtable.prepare(hash);
     let hint = memtable.hint(hash);
@@ -66,10 +68,10 @@ fn newest_write_wins_and_bytes_are_counted() {
     assert_eq!(grown as usize, record_bytes(1, 5) + ENTRY_OVERHEAD_BYTES);
     assert_eq!(memtable.write(6, key, None), 0, "a deletion takes the room of what it deletes");
     assert_eq!(memtable.write(7, key, Some(Bytes::from_static(b"1234"))), 0, "so does a value that fits");
-    assert_eq!(get(&memtable, key), Some(Slot { version: 7, value: Some(b"1234") }));
+    assert_eq!(get(&memtable, key), Some(Held::new(7, Some(b"1234"))));
     assert_eq!(memtable.write(8, key, Some(Bytes::from_static(b"123456"))) as usize, record_bytes(1, 6));
     assert_eq!((memtable.entries(), memtable.version_max()), (1, 8));
-    assert_eq!(get(&memtable, key), Some(Slot { version: 8, value: Some(b"123456") }));
+    assert_eq!(get(&memtable, key), Some(Held::new(8, Some(b"123456"))));
     assert_eq!(get(&memtable, (KeyspaceId(2), b"k")), None);
     assert_eq!(walked(&memtable).len(), 1, "the replaced record is not walked");
 }
@@ -99,7 +101,7 @@ fn small_values_do_not_hold_their_message_and_large_ones_are_let_go() {
     assert_eq!(walked(&memtable)[1].value.as_ref().unwrap().len(), 100_000);
     assert_eq!(memtable.write(2, large, None), -100_000);
     assert!(message.is_unique(), "grown by {grown}");
-    assert_eq!(get(&memtable, large), Some(Slot { version: 2, value: None }));
+    assert_eq!(get(&memtable, large), Some(Held::new(2, None)));
 }
 
 #[test]
@@ -137,15 +139,17 @@ proptest! {
         let (mut memtable, mut model, mut bytes) = (Memtable::new(7, 11, &Rc::default()), BTreeMap::new(), 0);
         for (version, (keyspace, key, value)) in (1u64..).zip(writes) {
             let value = value.map(|len| Bytes::from(vec![version as u8; len]));
-            bytes += memtable.write(version, (KeyspaceId(keyspace), &key), value.clone());
-            model.insert((KeyspaceId(keyspace), key), (version, value));
+            // Every third value expires.
+            let expiry_ms = if value.is_some() && version % 3 == 0 { version * 1000 } else { NEVER_MS };
+            bytes += memtable.write_until(version, (KeyspaceId(keyspace), &key), value.clone(), expiry_ms);
+            model.insert((KeyspaceId(keyspace), key), (version, value, expiry_ms));
         }
         prop_assert_eq!((memtable.entries(), memtable.bytes() as isize), (model.len(), bytes));
-        for ((keyspace, key), (version, value)) in &model {
+        for ((keyspace, key), (version, value, expiry_ms)) in &model {
             let slot = get(&memtable, (*keyspace, key)).expect("written");
-            prop_assert_eq!((slot.version, slot.value), (*version, value.as_deref()));
+            prop_assert_eq!(slot, Held { version: *version, value: value.as_deref(), expiry_ms: *expiry_ms });
         }
-        let kept = |r: Record| ((r.keyspace, r.key), (r.version, r.value.map(Bytes::from)));
+        let kept = |r: Record| ((r.keyspace, r.key), (r.version, r.value.map(Bytes::from), r.expiry_ms));
         let walk = |span, way| walked_within(&memtable, span, way).into_iter().map(kept).collect::<Vec<_>>();
         prop_assert_eq!(walk(Span::all(), Way::Up), model.clone().into_iter().collect::<Vec<_>>());
         prop_assert_eq!(walk(Span::all(), Way::Down), model.clone().into_iter().rev().collect::<Vec<_>>());

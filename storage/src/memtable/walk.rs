@@ -84,8 +84,7 @@ impl Walk {
     pub fn head(&self) -> Option<Head<'_>> {
         let (order, at) = self.order.as_ref()?;
         let place = order[(*at)?];
-        let slot = self.memtable.slot(place);
-        Some(Head { key: self.memtable.arena.at(place).key(), version: slot.version, value: slot.value })
+        Some(Head { key: self.memtable.arena.at(place).key(), record: self.memtable.slot(place) })
     }
 }
 

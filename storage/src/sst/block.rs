@@ -3,9 +3,10 @@
 use crate::error::StorageError;
 use crate::sst::compress::{Compression, Compressor};
 use crate::sst::view::{
-    ENTRY_TAIL_BYTES, Entry, KEYSPACE_BYTES, KIND_BITS, KIND_TOMBSTONE, KIND_VALUE, View, key_of, lay_key, tag,
+    ENTRY_TAIL_BYTES, Entry, KEYSPACE_BYTES, KIND_BITS, KIND_EXPIRING, KIND_TOMBSTONE, KIND_VALUE, View, key_of,
+    lay_key, tag,
 };
-use crate::sst::{TableId, TreeKey, damaged, varint};
+use crate::sst::{NEVER_MS, Record, TableId, TreeKey, damaged, varint};
 use bytes::Bytes;
 use ringkv_wire::limits::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
 use zerocopy::little_endian::{U16, U32, U64};
@@ -35,8 +36,10 @@ struct Trailer {
 const _: () = assert!(size_of::<Trailer>() == 24);
 const _: () = assert!(std::mem::offset_of!(Trailer, compression) == 16);
 
-fn length_bytes(value: Option<&[u8]>) -> usize {
-    value.map_or(0, |value| varint::bytes_of(value.len() as u64))
+/// Bytes of a value's length and of its expiry.
+fn length_bytes(record: &Record<'_>) -> usize {
+    let expiry = if record.expires() { varint::bytes_of(record.expiry_ms) } else { 0 };
+    record.value.map_or(0, |value| varint::bytes_of(value.len() as u64)) + expiry
 }
 
 /// How a block was made smaller, by the trailer that ends its bytes; nothing is verified.
@@ -52,7 +55,18 @@ struct Waiting {
     key_bytes: usize,
     value_bytes: Option<usize>,
     version: u64,
+    expiry_ms: u64,
     tag: u8,
+}
+
+impl Waiting {
+    fn kind(&self) -> u64 {
+        match self.value_bytes {
+            None => KIND_TOMBSTONE,
+            Some(_) if self.expiry_ms == NEVER_MS => KIND_VALUE,
+            Some(_) => KIND_EXPIRING,
+        }
+    }
 }
 
 /// Collects the entries of one block.
@@ -62,7 +76,7 @@ pub struct BlockBuilder {
     bytes: Vec<u8>,
     /// Bytes that all keys share so far.
     shared: usize,
-    /// Bytes of the lengths of all values.
+    /// Bytes of the lengths of all values, and of their expiries.
     lengths: usize,
     versions: Option<(u64, u64)>,
     /// Made anew for each block.
@@ -96,28 +110,32 @@ impl BlockBuilder {
 
     /// At most the length of the finished block, were this entry added and nothing compressed.
     #[inline]
-    pub fn bytes_with(&self, key: TreeKey<'_>, version: u64, value: Option<&[u8]>) -> usize {
+    pub fn bytes_with(&self, key: TreeKey<'_>, record: &Record<'_>) -> usize {
+        let Record { version, value, .. } = *record;
         let (least, most) = self.versions.unwrap_or((version, version));
         let shared = if self.is_empty() { 0 } else { self.shared_with(key) };
         let head = varint::bytes_of((key.1.len() as u64) << KIND_BITS | KIND_VALUE);
         let each = head + varint::bytes_of(most.max(version) - least.min(version)) + ENTRY_TAIL_BYTES;
         let count = self.entries.len() + 1;
-        let added = KEYSPACE_BYTES + key.1.len() + value.map_or(0, <[u8]>::len) + length_bytes(value);
+        let added = KEYSPACE_BYTES + key.1.len() + value.map_or(0, <[u8]>::len) + length_bytes(record);
         self.bytes.len() + self.lengths + added + count * each - (count - 1) * shared + TRAILER_BYTES
     }
 
     /// Appends an entry; keys must come in the tree's order. `hash` is the key's.
-    pub fn add(&mut self, key: TreeKey<'_>, hash: u64, version: u64, value: Option<&[u8]>) {
+    pub fn add(&mut self, key: TreeKey<'_>, hash: u64, record: &Record<'_>) {
+        let Record { version, value, expiry_ms } = *record;
+        assert!(value.is_some() || !record.expires(), "a deletion stays");
         assert!(key.1.len() <= KEY_BYTES_MAX, "keys are limited");
         assert!(value.is_none_or(|value| value.len() <= VALUE_BYTES_MAX), "values are limited");
         let key_bytes = KEYSPACE_BYTES + key.1.len();
         self.shared = self.shared_with(key);
         let (least, most) = self.versions.unwrap_or((version, version));
         self.versions = Some((least.min(version), most.max(version)));
-        self.lengths += length_bytes(value);
+        self.lengths += length_bytes(record);
         lay_key(key, &mut self.bytes);
         self.bytes.extend_from_slice(value.unwrap_or_default());
-        self.entries.push(Waiting { key_bytes, value_bytes: value.map(<[u8]>::len), version, tag: tag(hash) });
+        let value_bytes = value.map(<[u8]>::len);
+        self.entries.push(Waiting { key_bytes, value_bytes, version, expiry_ms, tag: tag(hash) });
     }
 
     /// Appends the finished block, which will stand at `offset` of table `id`, to `out` and starts anew. Answers its length.
@@ -160,12 +178,14 @@ impl BlockBuilder {
             let at = prefix_bytes + number * size_of::<u16>();
             raw[at..at + size_of::<u16>()].copy_from_slice(&offset.to_le_bytes());
             let suffix_bytes = entry.key_bytes - prefix_bytes;
-            let kind = if entry.value_bytes.is_some() { KIND_VALUE } else { KIND_TOMBSTONE };
-            varint::put((suffix_bytes as u64) << KIND_BITS | kind, &mut raw);
+            varint::put((suffix_bytes as u64) << KIND_BITS | entry.kind(), &mut raw);
             if let Some(bytes) = entry.value_bytes {
                 varint::put(bytes as u64, &mut raw);
             }
             varint::put(entry.version - base, &mut raw);
+            if entry.kind() == KIND_EXPIRING {
+                varint::put(entry.expiry_ms, &mut raw);
+            }
             // Suffix and value stand side by side.
             let end = from + entry.key_bytes + entry.value_bytes.unwrap_or(0);
             raw.extend_from_slice(&self.bytes[from + prefix_bytes..end]);
@@ -250,7 +270,7 @@ impl Block {
 
     /// The value of an entry of this block, sharing its memory; none when deleted.
     pub fn value(&self, entry: &Entry<'_>) -> Option<Bytes> {
-        entry.value.map(|value| self.raw.slice_ref(value))
+        entry.record.value.map(|value| self.raw.slice_ref(value))
     }
 }
 

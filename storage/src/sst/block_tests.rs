@@ -16,12 +16,19 @@ fn hash(key: TreeKey<'_>) -> u64 {
     ringkv_wire::ring::hash::key_hash(key.0, key.1)
 }
 
+/// Every third value expires.
+fn record(version: u64, value: &Option<Vec<u8>>) -> Record<'_> {
+    let expires = value.is_some() && version % 3 == 0;
+    let expiry_ms = if expires { version / 2 } else { NEVER_MS };
+    Record { expiry_ms, ..Record::new(version, value.as_deref()) }
+}
+
 fn build_as(entries: &Entries, offset: u64, compression: Compression) -> Bytes {
     let (mut builder, mut out, mut expected) = (BlockBuilder::default(), Vec::new(), 0);
     for ((keyspace, key), (version, value)) in entries {
         let key = (KeyspaceId(*keyspace), key.as_slice());
-        expected = builder.bytes_with(key, *version, value.as_deref());
-        builder.add(key, hash(key), *version, value.as_deref());
+        expected = builder.bytes_with(key, &record(*version, value));
+        builder.add(key, hash(key), &record(*version, value));
     }
     let bytes = builder.finish(&ID, offset, &mut Compressor::new(compression), &mut out);
     assert_eq!(bytes, out.len());
@@ -49,7 +56,7 @@ proptest! {
         for (at, ((keyspace, key), (version, value))) in entries.iter().enumerate() {
             let key = (KeyspaceId(*keyspace), key.as_slice());
             let found = block.find(key, hash(key)).expect("added");
-            prop_assert_eq!((found.version, found.value), (*version, value.as_deref()));
+            prop_assert_eq!(found.record, record(*version, value));
             prop_assert_eq!(stored.value(&found).map(|v| v.to_vec()), value.clone());
             prop_assert_eq!(block.position(key, hash(key)), Some(at));
             block.lay_key_of(&block.entry(at).unwrap(), &mut laid);

@@ -4,10 +4,10 @@ use crate::disk::ALIGN;
 use crate::sst::block::{BLOCK_TARGET_MAX, BlockBuilder};
 use crate::sst::compress::{Compression, Compressor};
 use crate::sst::filter::FilterBuilder;
-use crate::sst::footer::{FOOTER_BYTES, Footer, Section, TABLE_VERSION};
+use crate::sst::footer::{FOOTER_BYTES, Footer, Section, TABLE_VERSION, TABLE_VERSION_LASTING};
 use crate::sst::index::{IndexBuilder, shared_bytes};
 use crate::sst::properties::Properties;
-use crate::sst::{TableId, TreeKey};
+use crate::sst::{Record, TableId, TreeKey};
 use ringkv_wire::ids::KeyspaceId;
 use ringkv_wire::ring::hash::key_hash;
 
@@ -51,22 +51,22 @@ impl TableBuilder {
     }
 
     /// Adds a record; its key is greater than the one before.
-    pub fn add(&mut self, key: TreeKey<'_>, version: u64, value: Option<&[u8]>) {
+    pub fn add(&mut self, key: TreeKey<'_>, record: &Record<'_>) {
         assert!(self.is_empty() || self.properties.greatest() < key, "keys come in order, each once");
         let hash = key_hash(key.0, key.1);
-        let mut bytes = self.block.bytes_with(key, version, value);
+        let mut bytes = self.block.bytes_with(key, record);
         if !self.block.is_empty() && bytes > self.block_target {
             self.close_block();
-            bytes = self.block.bytes_with(key, version, value);
+            bytes = self.block.bytes_with(key, record);
         }
         if self.block.is_empty() {
             self.block_first.0 = key.0;
             self.block_first.1.clear();
             self.block_first.1.extend_from_slice(key.1);
         }
-        self.block.add(key, hash, version, value);
+        self.block.add(key, hash, record);
         self.filter.add(self.id.filter_hash(hash));
-        self.properties.count(key, version, value);
+        self.properties.count(key, record);
         if bytes > self.block_target {
             self.close_block();
         }
@@ -141,7 +141,9 @@ impl TableBuilder {
         });
         let properties = self.section(|builder, out| builder.properties.encode(out));
         let end = (self.offset() + FOOTER_BYTES as u64).next_multiple_of(ALIGN as u64);
-        let (id, file_bytes, version) = (self.id, end, TABLE_VERSION);
+        let (id, file_bytes) = (self.id, end);
+        // Who knows nothing of expiry can read what does not expire.
+        let version = if self.properties.expiring.is_some() { TABLE_VERSION } else { TABLE_VERSION_LASTING };
         let footer = Footer { id, file_bytes, blocks_bytes, index, blocks, filter, pieces, properties, skip, version };
         self.out.resize((end - self.gone) as usize - FOOTER_BYTES, 0);
         self.out.extend_from_slice(&footer.encode());

@@ -9,8 +9,10 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 /// Bytes of the footer.
 pub const FOOTER_BYTES: usize = size_of::<Layout>();
-/// Newest version of a table that this build reads.
-pub const TABLE_VERSION: u16 = 2;
+/// Newest version of a table that this build reads: one with entries that expire.
+pub const TABLE_VERSION: u16 = 3;
+/// The version of a table without.
+pub const TABLE_VERSION_LASTING: u16 = 2;
 const MAGIC: [u8; 4] = *b"RKST";
 
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]

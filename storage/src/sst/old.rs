@@ -4,7 +4,7 @@
 use crate::error::StorageError;
 use crate::sst::block::{BLOCK_TARGET_MAX, Block, BlockBuilder};
 use crate::sst::compress::Compressor;
-use crate::sst::{TableId, damaged};
+use crate::sst::{Record, TableId, damaged};
 use bytes::Bytes;
 use ringkv_wire::ids::KeyspaceId;
 use ringkv_wire::limits::VALUE_BYTES_MAX;
@@ -106,6 +106,6 @@ fn add(entries: &[u8], block: &mut BlockBuilder) -> Option<usize> {
         _ => return None,
     };
     let keyspace = KeyspaceId(head.keyspace.get());
-    block.add((keyspace, key), key_hash(keyspace, key), head.version.get(), kept);
+    block.add((keyspace, key), key_hash(keyspace, key), &Record::new(head.version.get(), kept));
     Some(size_of::<EntryHead>() + key.len() + value.len())
 }

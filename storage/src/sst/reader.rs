@@ -256,10 +256,7 @@ impl<D: Disk> Table<D> {
 /// Looks `key` up in the block that holds it if any does.
 pub fn find_in(block: View<'_>, key: TreeKey<'_>, hash: u64) -> Found {
     let Some(entry) = block.find(key, hash) else { return Found::Nothing };
-    match entry.value {
-        Some(value) => Found::Value(Value { value: Bytes::copy_from_slice(value), version: entry.version }),
-        None => Found::Deleted,
-    }
+    entry.record.to_value().map_or(Found::Deleted, Found::Value)
 }
 
 /// The bytes of `section`, when `sections` holds index, filter and properties of `footer`.

@@ -90,7 +90,7 @@ impl<D: Disk> TableScan<D> {
     /// The record it stands at; none before the first step and at the end.
     pub fn head(&self) -> Option<Head<'_>> {
         let entry = self.block.as_ref()?.entry(self.at)?;
-        Some(Head { key: key_of(&self.key)?, version: entry.version, value: entry.value })
+        Some(Head { key: key_of(&self.key)?, record: entry.record })
     }
 
     /// The value it stands at, sharing the memory of what was read ahead.

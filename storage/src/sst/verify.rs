@@ -29,7 +29,7 @@ pub async fn verify_table<D: Disk>(table: &Rc<Table<D>>) -> Result<(), StorageEr
             if table.locate(key, hash) != Some(place) || block.position(key, hash) != Some(at) {
                 return Err(problem("keys that index, filter and tags lead to"));
             }
-            counted.count(key, entry.version, entry.value);
+            counted.count(key, &entry.record);
         }
         pace.step(place.bytes as usize).await;
     }

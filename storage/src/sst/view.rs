@@ -1,7 +1,7 @@
 //! Looking into a block, wherever its bytes stand.
 
 use crate::memory::prefetch;
-use crate::sst::{TreeKey, varint};
+use crate::sst::{NEVER_MS, Record, TreeKey, varint};
 use bytes::Bytes;
 use ringkv_wire::ids::KeyspaceId;
 use ringkv_wire::limits::KEY_BYTES_MAX;
@@ -14,6 +14,7 @@ pub(super) const KEYSPACE_BYTES: usize = 4;
 pub(super) const KIND_BITS: u32 = 2;
 pub(super) const KIND_VALUE: u64 = 1;
 pub(super) const KIND_TOMBSTONE: u64 = 2;
+pub(super) const KIND_EXPIRING: u64 = 3;
 
 /// One byte of a key's hash: entries whose tag differs are not looked at. Its lowest: the highest are the same all over a shard.
 pub(super) fn tag(hash: u64) -> u8 {
@@ -37,10 +38,8 @@ pub(crate) fn key_of(laid: &[u8]) -> Option<TreeKey<'_>> {
 pub struct Entry<'b> {
     /// What its laid key has behind the block's prefix.
     suffix: &'b [u8],
-    /// Log index of the write.
-    pub version: u64,
-    /// The value; none when deleted.
-    pub value: Option<&'b [u8]>,
+    /// What it says of its key.
+    pub record: Record<'b>,
     /// Where it ends among the entries.
     end: usize,
 }
@@ -95,16 +94,21 @@ impl<'b> View<'b> {
     pub fn entry(&self, at: usize) -> Option<Entry<'b>> {
         let mut rest = self.entries.get(self.offset(at)?..)?;
         let head = varint::take(&mut rest)?;
-        let value_bytes = match head & ((1 << KIND_BITS) - 1) {
-            KIND_VALUE => Some(usize::try_from(varint::take(&mut rest)?).ok()?),
+        let kind = head & ((1 << KIND_BITS) - 1);
+        let value_bytes = match kind {
+            KIND_VALUE | KIND_EXPIRING => Some(usize::try_from(varint::take(&mut rest)?).ok()?),
             KIND_TOMBSTONE => None,
             _ => return None,
         };
         let version = self.base.checked_add(varint::take(&mut rest)?)?;
+        let expiry_ms = match kind {
+            KIND_EXPIRING => varint::take(&mut rest).filter(|expiry_ms| *expiry_ms != NEVER_MS)?,
+            _ => NEVER_MS,
+        };
         let (suffix, rest) = rest.split_at_checked(usize::try_from(head >> KIND_BITS).ok()?)?;
         let (value, left) = rest.split_at_checked(value_bytes.unwrap_or(0))?;
-        let value = value_bytes.map(|_| value);
-        Some(Entry { suffix, version, value, end: self.entries.len() - left.len() })
+        let record = Record { version, value: value_bytes.map(|_| value), expiry_ms };
+        Some(Entry { suffix, record, end: self.entries.len() - left.len() })
     }
 
     /// The key of an entry of this block.

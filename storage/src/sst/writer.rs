@@ -5,7 +5,7 @@ use crate::error::StorageError;
 use crate::gate::Pace;
 use crate::sst::builder::TableBuilder;
 use crate::sst::reader::{TableRef, Trash};
-use crate::sst::{TableId, TreeKey};
+use crate::sst::{Record, TableId, TreeKey};
 
 /// Bytes written at once.
 const WRITE_BYTES: usize = 128 << 10;
@@ -65,12 +65,12 @@ impl<D: Disk> TableWriter<D> {
     }
 
     /// Adds a record; its key is greater than the one before.
-    pub async fn add(&mut self, key: TreeKey<'_>, version: u64, value: Option<&[u8]>) -> Result<(), StorageError> {
-        self.builder.add(key, version, value);
+    pub async fn add(&mut self, key: TreeKey<'_>, record: &Record<'_>) -> Result<(), StorageError> {
+        self.builder.add(key, record);
         while self.builder.pending() >= WRITE_BYTES {
             self.write().await?;
         }
-        self.pace.step(key.1.len() + value.map_or(0, <[u8]>::len)).await;
+        self.pace.step(key.1.len() + record.value.map_or(0, <[u8]>::len)).await;
         Ok(())
     }
 

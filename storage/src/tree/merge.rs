@@ -16,7 +16,7 @@ impl<D: Disk> Tree<D> {
     /// dropped them and their last reader is gone. A table that cannot be read is an error, changes nothing, and is left alone
     /// by later merges; any other failure changes nothing either.
     pub fn merge(&self) -> impl Future<Output = Result<(), StorageError>> + 'static {
-        let merging = self.merge_as(self.engine.policy());
+        let merging = self.merge_as(self.policy());
         async move { merging.await.map(drop) }
     }
 
@@ -24,8 +24,7 @@ impl<D: Disk> Tree<D> {
     pub fn settle(&self) -> impl Future<Output = Result<(), StorageError>> + 'static {
         let tree = self.clone();
         async move {
-            let policy = Policy { settle: true, ..tree.engine.policy() };
-            while tree.merge_as(policy).await? {}
+            while tree.merge_as(Policy { settle: true, ..tree.policy() }).await? {}
             Ok(())
         }
     }
@@ -59,6 +58,7 @@ impl<D: Disk> Tree<D> {
                 run: choice.run,
                 to_the_oldest: choice.to_the_oldest,
                 table_bytes: choice.table_bytes,
+                log_time_ms: self.state.log_time_ms(),
                 guards: Vec::new(),
                 piece_bytes: 0,
             };

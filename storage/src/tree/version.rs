@@ -7,6 +7,7 @@ use crate::engine::EngineState;
 use crate::error::StorageError;
 use crate::iter::Span;
 use crate::manifest::{Flushed, TableEntry, TreeRecord};
+use crate::sst::NEVER_MS;
 use crate::sst::index::BlockPlace;
 use crate::sst::reader::{Found, Table, find_in};
 use crate::sst::view::View;
@@ -23,8 +24,18 @@ pub(crate) struct Version<D: Disk> {
     pub(crate) at: Option<Flushed>,
     /// Newest first: those of flushes, then the levels downwards.
     pub(crate) runs: Vec<Rc<Run<D>>>,
-    /// Whether a merge is wanted, and how many tables could be read when that was asked.
-    wanted: Cell<Option<(usize, bool)>>,
+    /// Whether a merge is wanted: asked of so many sound tables, and true up to a log time.
+    wanted: Cell<Option<Wanted>>,
+}
+
+/// Whether a merge is wanted.
+#[derive(Clone, Copy)]
+struct Wanted {
+    is: bool,
+    /// Of how many tables that could be read.
+    sound: usize,
+    /// Before this log time, ms.
+    until_ms: u64,
 }
 
 /// How far the search for a key has come.
@@ -117,21 +128,17 @@ impl<D: Disk> Version<D> {
 
     /// What compaction needs to know.
     pub(crate) fn facts(&self) -> Vec<Facts<'_>> {
-        let fact = |member: &'_ Member<D>| {
-            let properties = member.table.as_ref().map(|table| table.properties());
-            (properties.map_or(0, |p| p.tombstones), member.is_sound())
-        };
         self.members()
             .map(|member| {
-                let (tombstones, sound) = fact(member);
-                let entry = &member.entry;
+                let (entry, properties) = (&member.entry, member.table.as_ref().map(|table| table.properties()));
                 Facts {
                     number: entry.place.number,
                     level: entry.level,
                     run: entry.run,
                     bytes: entry.place.bytes,
-                    tombstones,
-                    sound,
+                    tombstones: properties.map_or(0, |properties| properties.tombstones),
+                    stale_ms: properties.map_or(NEVER_MS, |properties| properties.stale_ms()),
+                    sound: member.is_sound(),
                     least: entry.bounds.least(),
                     greatest: entry.bounds.greatest(),
                 }
@@ -143,11 +150,14 @@ impl<D: Disk> Version<D> {
     pub(crate) fn wants_merge(&self, policy: &Policy) -> bool {
         let sound = self.members().filter(|member| member.is_sound()).count();
         match self.wanted.get() {
-            Some((then, wanted)) if then == sound => wanted,
+            Some(wanted) if wanted.sound == sound && policy.log_time_ms < wanted.until_ms => wanted.is,
             _ => {
-                let wanted = choose(&self.facts(), policy).is_some();
-                self.wanted.set(Some((sound, wanted)));
-                wanted
+                let facts = self.facts();
+                let is = choose(&facts, policy).is_some();
+                let later = facts.iter().map(|fact| fact.stale_ms).filter(|at_ms| *at_ms > policy.log_time_ms);
+                let until_ms = later.min().unwrap_or(NEVER_MS);
+                self.wanted.set(Some(Wanted { is, sound, until_ms }));
+                is
             }
         }
     }
@@ -262,12 +272,10 @@ fn in_cache<'c, D: Disk>(table: &Table<D>, place: BlockPlace, cache: &'c Reader<
 impl Search<'_> {
     /// What is told of it.
     #[inline]
-    pub(crate) fn lookup(&self) -> Lookup<'_> {
+    pub(crate) fn lookup(&self, log_time_ms: u64) -> Lookup<'_> {
         match self {
             Search::Found(view, at) => {
-                let entry = view.entry(*at);
-                let value = entry.and_then(|entry| Some((entry.version, entry.value?)));
-                value.map_or(Lookup::Absent, |(version, value)| Lookup::Found { version, value })
+                view.entry(*at).map_or(Lookup::Absent, |entry| Lookup::of(entry.record, log_time_ms))
             }
             Search::Disk => Lookup::Disk,
             Search::Open | Search::Elsewhere => Lookup::Absent,

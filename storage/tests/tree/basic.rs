@@ -1,9 +1,10 @@
 //! The plain way of a write.
 
-use crate::harness::{Looked, look};
+use crate::harness::{Looked, look, versioned};
 use bytes::Bytes;
 use ringkv_storage::disk::fault::{FaultDisk, block_on};
 use ringkv_storage::engine::{Engine, EngineOptions};
+use ringkv_storage::sst::NEVER_MS;
 use ringkv_storage::tree::{Flushed, Lookup, Sought, Tree, Value};
 use ringkv_wire::ids::{KeyspaceId, ShardId};
 
@@ -26,11 +27,11 @@ fn get(tree: &Tree<FaultDisk>, key: &str) -> Option<(Vec<u8>, u64)> {
     let now = look(tree, K, key.as_bytes());
     let got = block_on(tree.get(K, key.as_bytes())).expect("readable");
     match now {
-        Looked::Found(value) => assert_eq!(got.as_ref(), Some(&value)),
+        Looked::Found(found) => assert_eq!(got.as_ref().map(versioned), Some(found)),
         Looked::Absent => assert_eq!(got, None),
         Looked::Disk => {}
     }
-    got.map(|Value { value, version }| (value.to_vec(), version))
+    got.map(|Value { value, version, .. }| (value.to_vec(), version))
 }
 
 fn put(tree: &Tree<FaultDisk>, index: u64, key: &str, value: &str) {
@@ -62,7 +63,7 @@ fn memtable_table_reopen_merge() {
         assert_eq!((get(&tree, "a"), get(&tree, "b")), (None, Some((b"two".to_vec(), 2))));
         assert_eq!(get(&tree, "c"), Some((vec![], 4)));
         let sealed = block_on(tree.get(KeyspaceId(0), b"sessions")).unwrap();
-        assert_eq!(sealed, Some(Value { value: Bytes::from_static(b"table"), version: 2 }));
+        assert_eq!(sealed, Some(Value { value: Bytes::from_static(b"table"), version: 2, expiry_ms: NEVER_MS }));
         assert_eq!(tree.flushed(), Some(at(4)));
         if !merged {
             assert_eq!(tree.table_count(), 2);

@@ -5,6 +5,7 @@ use ringkv_storage::disk::Disk;
 use ringkv_storage::disk::fault::{FaultDisk, block_on};
 use ringkv_storage::engine::{Engine, EngineOptions};
 use ringkv_storage::error::StorageError;
+use ringkv_storage::sst::NEVER_MS;
 use ringkv_storage::sst::compress::Compression;
 use ringkv_storage::tree::{Flushed, Lookup, Sought, Tree, Value};
 use ringkv_wire::ids::{KeyspaceId, ShardId};
@@ -22,6 +23,7 @@ pub struct Write {
     pub keyspace: KeyspaceId,
     pub key: Bytes,
     pub value: Option<Bytes>,
+    pub expiry_ms: u64,
 }
 
 /// Small blocks, so that small tables have several.
@@ -37,8 +39,13 @@ pub fn options(seed: u64) -> EngineOptions {
     }
 }
 
+/// The log time of an entry.
+pub fn log_time_ms(index: u64) -> u64 {
+    index * 10
+}
+
 pub fn at(index: u64) -> Flushed {
-    Flushed { index, term: 2, log_time_ms: index * 10, config_index: 1, config: Bytes::from_static(b"config") }
+    Flushed { index, term: 2, log_time_ms: log_time_ms(index), config_index: 1, config: Bytes::from_static(b"config") }
 }
 
 pub fn sealed(index: u64) -> Vec<(KeyspaceId, Bytes, Bytes)> {
@@ -76,8 +83,12 @@ impl Replica {
     }
 
     pub fn write(&mut self, keyspace: u32, key: &[u8], value: Option<&[u8]>) {
+        self.write_until(keyspace, key, value, NEVER_MS);
+    }
+
+    pub fn write_until(&mut self, keyspace: u32, key: &[u8], value: Option<&[u8]>, expiry_ms: u64) {
         let (key, value) = (Bytes::copy_from_slice(key), value.map(Bytes::copy_from_slice));
-        self.log.push(Write { keyspace: KeyspaceId(keyspace), key, value });
+        self.log.push(Write { keyspace: KeyspaceId(keyspace), key, value, expiry_ms });
         apply(&self.tree, self.log.len() as u64, &self.log[self.log.len() - 1]);
     }
 
@@ -94,16 +105,17 @@ impl Replica {
 
     /// What the tree must say when it reflects the log up to its end and was last flushed at `flushed`.
     pub fn expected(&self, flushed: u64) -> Map {
-        let mut map = Map::new();
+        let (mut map, now_ms) = (Map::new(), log_time_ms(self.index()));
         for (version, write) in (1..).zip(&self.log) {
             let key = (write.keyspace, write.key.clone());
-            match write.value.clone() {
-                Some(value) => map.insert(key, Value { value, version }),
+            let expiry_ms = write.expiry_ms;
+            match write.value.clone().filter(|_| expiry_ms > now_ms) {
+                Some(value) => map.insert(key, Value { value, version, expiry_ms }),
                 None => map.remove(&key),
             };
         }
         for (keyspace, key, value) in sealed(flushed).into_iter().filter(|_| flushed > 0) {
-            map.insert((keyspace, key), Value { value, version: flushed });
+            map.insert((keyspace, key), Value { value, version: flushed, expiry_ms: NEVER_MS });
         }
         map
     }
@@ -143,7 +155,8 @@ impl Replica {
 /// What [`Tree::look`] finds, kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Looked {
-    Found(Value),
+    /// Version and value.
+    Found((u64, Bytes)),
     Absent,
     Disk,
 }
@@ -152,7 +165,7 @@ pub fn look<D: Disk>(tree: &Tree<D>, keyspace: KeyspaceId, key: &[u8]) -> Looked
     let mut looked = None;
     tree.look([Sought::new(keyspace, key)], |found| {
         looked = Some(match found {
-            Lookup::Found { version, value } => Looked::Found(Value { value: Bytes::copy_from_slice(value), version }),
+            Lookup::Found { version, value } => Looked::Found((version, Bytes::copy_from_slice(value))),
             Lookup::Absent => Looked::Absent,
             Lookup::Disk => Looked::Disk,
         });
@@ -160,11 +173,15 @@ pub fn look<D: Disk>(tree: &Tree<D>, keyspace: KeyspaceId, key: &[u8]) -> Looked
     looked.expect("heard of the key")
 }
 
+pub fn versioned(value: &Value) -> (u64, Bytes) {
+    (value.version, value.value.clone())
+}
+
 pub fn check_gets(tree: &Tree<FaultDisk>, expected: &Map, log: &[Write]) {
     for write in log {
         let want = expected.get(&(write.keyspace, write.key.clone())).cloned();
         match look(tree, write.keyspace, &write.key) {
-            Looked::Found(value) => assert_eq!(Some(value), want),
+            Looked::Found(found) => assert_eq!(Some(found), want.as_ref().map(versioned)),
             Looked::Absent => assert_eq!(None, want),
             Looked::Disk => {}
         }
@@ -174,9 +191,10 @@ pub fn check_gets(tree: &Tree<FaultDisk>, expected: &Map, log: &[Write]) {
 
 fn apply(tree: &Tree<FaultDisk>, index: u64, write: &Write) {
     match &write.value {
-        Some(value) => tree.put(index, write.keyspace, &write.key, value.clone()),
+        Some(value) => tree.put_until(index, write.keyspace, &write.key, value.clone(), write.expiry_ms),
         None => tree.delete(index, write.keyspace, &write.key),
     }
+    tree.advance(log_time_ms(index));
 }
 
 /// All of a tree, in order.

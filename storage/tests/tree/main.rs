@@ -2,6 +2,7 @@
 
 mod basic;
 mod crash;
+mod expiry;
 mod faults;
 mod harness;
 mod model;

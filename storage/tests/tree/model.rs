@@ -1,12 +1,14 @@
 //! Random histories against a plain map.
 
-use crate::harness::{Replica, table_files};
+use crate::harness::{Replica, log_time_ms, table_files};
 use proptest::prelude::*;
 use ringkv_storage::disk::fault::FaultDisk;
 
 #[derive(Clone, Debug)]
 enum Step {
     Put(u32, u8, u16),
+    /// Gone so many writes later.
+    PutFor(u32, u8, u64),
     Delete(u32, u8),
     Flush,
     Merge,
@@ -22,6 +24,7 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         30 => (0u32..3, any::<u8>(), 0u16..700).prop_map(|(keyspace, key, bytes)| Step::Put(keyspace, key % 40, bytes)),
+        10 => (0u32..3, any::<u8>(), 0u64..40).prop_map(|(keyspace, key, writes)| Step::PutFor(keyspace, key % 40, writes)),
         8 => (0u32..3, any::<u8>()).prop_map(|(keyspace, key)| Step::Delete(keyspace, key % 40)),
         5 => Just(Step::Flush),
         2 => Just(Step::Merge),
@@ -45,6 +48,10 @@ impl Run {
             Step::Put(keyspace, key, bytes) => {
                 let value = vec![self.replica.index() as u8; usize::from(*bytes)];
                 self.replica.write(*keyspace, &[b'k', *key, *key], Some(&value));
+            }
+            Step::PutFor(keyspace, key, writes) => {
+                let expiry_ms = log_time_ms(self.replica.index() + writes);
+                self.replica.write_until(*keyspace, &[b'k', *key, *key], Some(b"for a while"), expiry_ms);
             }
             Step::Delete(keyspace, key) => self.replica.write(*keyspace, &[b'k', *key, *key], None),
             Step::Flush if self.replica.index() == 0 => {}

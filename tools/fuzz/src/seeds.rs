@@ -3,12 +3,12 @@
 use crate::storage::sample_edits;
 use bytes::Bytes;
 use ringkv_core::sessions::Sessions;
-use ringkv_storage::sst::TableId;
 use ringkv_storage::sst::block::BlockBuilder;
 use ringkv_storage::sst::compress::{Compression, Compressor};
 use ringkv_storage::sst::filter::FilterBuilder;
 use ringkv_storage::sst::index::IndexBuilder;
 use ringkv_storage::sst::properties::Properties;
+use ringkv_storage::sst::{NEVER_MS, Record, TableId};
 use ringkv_wire::entry::{Entry, EntryKind, OpKind, Operation, Operations};
 use ringkv_wire::frame::{self, Kind};
 use ringkv_wire::hello::Hello;
@@ -220,15 +220,19 @@ fn sections() -> Vec<Vec<u8>> {
         let key = (KeyspaceId(1), *key);
         index.add(before, key, at as u64 * 100, 100);
         filter.add(at as u64 * 0x1234_5678_9abc_def1);
-        block.add(key, key_hash(key.0, key.1), 5, Some(b"value"));
-        properties.count(key, 5, Some(b"value"));
+        let expiry_ms = if at == 1 { 1_700_000_000_000 } else { NEVER_MS };
+        let record = Record { expiry_ms, ..Record::new(5, Some(b"value")) };
+        block.add(key, key_hash(key.0, key.1), &record);
+        properties.count(key, &record);
         before = Some(key);
     }
     while filter.step() {}
     let smaller = |way| {
         let (mut block, mut out) = (BlockBuilder::default(), Vec::new());
         for n in 0..30u8 {
-            block.add((KeyspaceId(1), &[b'k', n]), u64::from(n), 7 + u64::from(n), (n % 3 > 0).then_some(&[n; 40]));
+            let value = [n; 40];
+            let record = Record::new(7 + u64::from(n), (n % 3 > 0).then_some(&value));
+            block.add((KeyspaceId(1), &[b'k', n]), u64::from(n), &record);
         }
         block.finish(&TableId([3; 16]), 0, &mut Compressor::new(way), &mut out);
         out

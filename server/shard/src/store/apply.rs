@@ -29,6 +29,7 @@ impl<H: Host> Store<H> {
         replica.applied_term = entry.term;
         replica.log_time_ms = entry.log_time_ms;
         replica.sessions.advance(entry.log_time_ms);
+        replica.tree.advance(entry.log_time_ms);
         let redone = entry.index <= replica.shown;
         replica.shown = replica.shown.max(entry.index);
         let results = match entry.kind {

@@ -130,6 +130,7 @@ async fn stats(args: &SstArgs) -> anyhow::Result<ExitCode> {
         ("format", "format"),
         ("entries", "entries"),
         ("tombstones", "tombst."),
+        ("expire", "expire"),
         ("bytes", "bytes"),
         ("blocks", "blocks"),
         ("stored", "stored"),
@@ -206,13 +207,17 @@ fn line(record: &Record, file: &str, values: bool, as_json: bool) -> String {
     let content = value.as_ref().filter(|_| values).map(|value| value.escape_ascii().to_string());
     if as_json {
         let mut told = json!({ "kind": kind, "file": file, "key": key, "version": version, "value_bytes": bytes });
+        if record.stored().expires() {
+            told["expiry_ms"] = json!(record.expiry_ms);
+        }
         if let Some(content) = content {
             told["value"] = json!(content);
         }
         return told.to_string();
     }
     let content = content.map_or_else(String::new, |content| format!("  {content}"));
-    format!("{version:>12} {kind:<9} {bytes:>8}  {key}{content}")
+    let until = if record.stored().expires() { format!("  until {} ms", record.expiry_ms) } else { String::new() };
+    format!("{version:>12} {kind:<9} {bytes:>8}  {key}{until}{content}")
 }
 
 async fn verify(args: &SstArgs) -> anyhow::Result<ExitCode> {

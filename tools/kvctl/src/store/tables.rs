@@ -16,7 +16,7 @@ use ringkv_storage::sst::footer::{FOOTER_BYTES, Footer};
 use ringkv_storage::sst::reader::{Table, TableRef, Trash, table_name, table_number};
 use ringkv_storage::sst::scan::TableScan;
 use ringkv_storage::sst::verify::verify_table;
-use ringkv_storage::sst::{TableId, TreeKey};
+use ringkv_storage::sst::{self, TableId, TreeKey};
 use ringkv_wire::ids::{KeyspaceId, ShardId};
 use serde::Serialize;
 
@@ -70,12 +70,19 @@ pub struct Record {
     pub key: Bytes,
     pub version: u64,
     pub value: Option<Bytes>,
+    /// When it expires, log time, ms; `u64::MAX`: never.
+    pub expiry_ms: u64,
 }
 
 impl Record {
     /// Its place in the tree.
     pub fn tree_key(&self) -> TreeKey<'_> {
         (self.keyspace, &self.key)
+    }
+
+    /// As the engine knows it.
+    pub fn stored(&self) -> sst::Record<'_> {
+        sst::Record { version: self.version, value: self.value.as_deref(), expiry_ms: self.expiry_ms }
     }
 }
 
@@ -205,6 +212,9 @@ impl Opened {
             "block_bytes": footer.blocks_bytes, "index_bytes": index, "filter_bytes": filter,
             "index_bytes_per_key": per_key(index as f64), "filter_bits_per_key": per_key(filter as f64 * 8.0),
             "bytes_per_data_byte": (footer.blocks_bytes as f64 / data.max(1) as f64 * 100.0).round() / 100.0,
+            "expire": held.expiring.map_or(0, |all| all.entries),
+            "first_expiry_ms": held.expiring.map(|all| all.first_ms),
+            "last_expiry_ms": held.expiring.map(|all| all.last_ms),
             "least": shown(held.least()), "greatest": shown(held.greatest()),
         })
     }
@@ -288,7 +298,8 @@ impl Blocks {
                 let record = |at| {
                     let entry = block.entry(at)?;
                     let (keyspace, key) = block.view()?.key(&entry)?;
-                    Some(Record { keyspace, key, version: entry.version, value: block.value(&entry) })
+                    let sst::Record { version, expiry_ms, .. } = entry.record;
+                    Some(Record { keyspace, key, version, value: block.value(&entry), expiry_ms })
                 };
                 Some((number, Ok((0..block.count()).filter_map(record).collect())))
             }

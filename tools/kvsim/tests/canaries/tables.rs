@@ -53,8 +53,11 @@ fn edit_block(block: &mut [u8], edit: &mut dyn FnMut(Item) -> bool) -> bool {
     for entry in 0..count {
         let mut at = entries + number::<2>(block, offsets + 2 * entry);
         let head = varint(block, &mut at);
-        let value = if head & 3 == 1 { varint(block, &mut at) } else { 0 };
+        let value = if head & 3 == 2 { 0 } else { varint(block, &mut at) };
         varint(block, &mut at);
+        if head & 3 == 3 {
+            varint(block, &mut at);
+        }
         let suffix_end = at + (head >> 2);
         let laid = [&prefix, &block[at..suffix_end]].concat();
         let keyspace = u32::from_be_bytes(laid[..4].try_into().expect("four bytes"));

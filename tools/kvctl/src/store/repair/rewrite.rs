@@ -107,7 +107,7 @@ async fn without(
             continue;
         }
         for record in records {
-            writer.add(record.tree_key(), record.version, record.value.as_deref()).await?;
+            writer.add(record.tree_key(), &record.stored()).await?;
             any = true;
         }
     }
