@@ -1,4 +1,4 @@
-//! The block cache of a store: verified blocks, by table and offset, within a budget of bytes.
+//! The block cache of a store: verified blocks, by table and offset, within a budget of bytes that may change.
 //!
 //! Blocks stand in slots of one page each, side by side in huge pages: a block at a page of its own somewhere costs a walk over the
 //! page tables for each look. Each table knows in which slots its blocks are ([`Places`]), so that a hit asks no map; the map, which
@@ -12,6 +12,7 @@ use crate::sst::view::View;
 use quick_cache::unsync::{Cache, DefaultLifecycle};
 use quick_cache::{OptionsBuilder, Weighter};
 use std::cell::{Cell, Ref, RefCell};
+use std::collections::BTreeSet;
 use std::hash::{BuildHasher, Hasher};
 use std::rc::Rc;
 use zerocopy::little_endian::{U16, U64};
@@ -161,6 +162,34 @@ impl Slots {
         first as u32
     }
 
+    /// Gives the last chunk back, when the free slots in others have room for what it holds. Answers who moved where.
+    fn shrink(&mut self, free: &mut Vec<u32>) -> Option<Vec<(Key, u32)>> {
+        let first = self.of.len().checked_sub(CHUNK_SLOTS)? as u32;
+        let (gone, mut kept): (Vec<u32>, Vec<u32>) = free.iter().partition(|number| **number >= first);
+        let gone: BTreeSet<u32> = gone.into_iter().collect();
+        let movers = (first..self.of.len() as u32).filter(|number| !gone.contains(number));
+        if kept.len() < CHUNK_SLOTS - gone.len() {
+            return None;
+        }
+        let chunk = self.chunks.pop()?;
+        let mut moved = Vec::new();
+        for (number, to) in movers.zip(std::iter::from_fn(|| kept.pop())) {
+            let from = (number - first) as usize * SLOT_BYTES;
+            self.slot_mut(to).copy_from_slice(&chunk.bytes()[from..from + SLOT_BYTES]);
+            let key = self.of[number as usize].0;
+            self.of[to as usize] = (key, Cell::new(false));
+            moved.push((key, to));
+        }
+        self.of.truncate(first as usize);
+        *free = kept;
+        Some(moved)
+    }
+
+    fn slot_mut(&mut self, number: u32) -> &mut [u8] {
+        let (chunk, at) = (number as usize / CHUNK_SLOTS, number as usize % CHUNK_SLOTS * SLOT_BYTES);
+        &mut self.chunks[chunk].bytes_mut()[at..at + SLOT_BYTES]
+    }
+
     /// Copies a block into a slot.
     fn lay(&mut self, number: u32, key: Key, block: &Block) {
         let (base, prefix_bytes, count) = block.shape();
@@ -171,8 +200,7 @@ impl Slots {
             count: U16::new(count as u16),
             zero: U16::new(0),
         };
-        let (chunk, at) = (number as usize / CHUNK_SLOTS, number as usize % CHUNK_SLOTS * SLOT_BYTES);
-        let slot = &mut self.chunks[chunk].bytes_mut()[at..at + SLOT_BYTES];
+        let slot = self.slot_mut(number);
         slot[..HEAD_BYTES].copy_from_slice(head.as_bytes());
         slot[HEAD_BYTES..HEAD_BYTES + block.raw().len()].copy_from_slice(block.raw());
         self.of[number as usize] = (key, Cell::new(false));
@@ -249,6 +277,27 @@ impl BlockCache {
             table.1.set(place.number, if stays { at } else { NOWHERE });
         }
         assert!(map.weight() <= map.capacity(), "the cache stays within its budget");
+    }
+
+    /// At most `budget` bytes from now on: what is too much goes, its memory too.
+    pub fn set_budget(&self, budget: usize) {
+        let mut map = self.map.borrow_mut();
+        if map.capacity() == budget as u64 {
+            return;
+        }
+        map.set_capacity(budget as u64);
+        loop {
+            let (mut slots, mut free) = (self.slots.borrow_mut(), self.free.borrow_mut());
+            // One more than what moves: memory is not given back and taken again with each block.
+            let Some(moved) = (free.len() > CHUNK_SLOTS).then(|| slots.shrink(&mut free)).flatten() else { return };
+            self.touched.borrow_mut().retain(|number| (*number as usize) < slots.of.len());
+            for (key, to) in moved {
+                if let Some(mut held) = map.peek_mut(&key) {
+                    held.places.set(held.block, to + 1);
+                    held.kept = Kept::Slot { number: to, free: self.free.clone() };
+                }
+            }
+        }
     }
 
     /// Some of the hits since the last insertion.
@@ -346,3 +395,7 @@ impl<'c> Spot<'c> {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "cache_tests.rs"]
+mod tests;

@@ -1,10 +1,11 @@
 //! All trees of one store: one manifest, one block cache, one directory of tables.
 
 use crate::cache::BlockCache;
-use crate::compaction::choose::{LAST_LEVEL, Policy, debt_bytes};
+use crate::compaction::choose::Policy;
+use crate::compaction::pace::{Weight, felt, turns_left, wait_ns_per_byte};
 use crate::disk::Disk;
 use crate::error::{DiskError, StorageError};
-use crate::gate::Pace;
+use crate::gate::{Pace, Share};
 use crate::manifest::{Manifest, join};
 use crate::memory::PagePool;
 use crate::sst::TableId;
@@ -20,13 +21,19 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
+/// The block cache gets at least this part of what reads have.
+const CACHE_LEAST_PART: usize = 8;
+/// Its budget changes by such a part: with each change it forgets a little of what it learnt.
+const CACHE_STEPS: usize = 64;
+
 /// How an engine is set up.
 #[derive(Clone, Debug)]
 pub struct EngineOptions {
-    /// Budget of the block cache, bytes.
+    /// What reads have: indexes and filters of all tables, and the block cache, which gets the rest, an eighth at least; bytes.
     pub cache_bytes: usize,
-    /// Memory of flushed memtables that is kept for the next ones, bytes: a quarter more than they may take, for their indexes.
-    pub spare_bytes: usize,
+    /// What memtables have, with those being flushed; bytes. Of less that they use, the memory of flushed ones is kept for the
+    /// next ones.
+    pub memtable_bytes: usize,
     /// Target size of a block, 512 to 32,768.
     pub block_bytes: usize,
     /// Keys that as many flushes wrote to want a merge: what a read may have to look at.
@@ -44,7 +51,7 @@ impl Default for EngineOptions {
     fn default() -> EngineOptions {
         EngineOptions {
             cache_bytes: 64 << 20,
-            spare_bytes: 80 << 20,
+            memtable_bytes: 160 << 20,
             block_bytes: 4096,
             runs_max: 8,
             table_bytes: 8 << 20,
@@ -71,6 +78,8 @@ pub struct EngineStats {
     pub tables_without_filter: usize,
     /// Memtables of all trees, bytes.
     pub memtable_bytes: usize,
+    /// Memory kept for the next ones, bytes.
+    pub spare_bytes: usize,
     /// Block cache, bytes.
     pub cache_bytes: u64,
     /// Lookups in the block cache that found their block.
@@ -99,6 +108,43 @@ pub struct EngineStats {
     pub manifest_bytes: u64,
 }
 
+impl EngineStats {
+    /// What it takes for its data in memory, bytes: memtables and what is kept for them, the cache, indexes and filters.
+    pub fn memory_bytes(&self) -> u64 {
+        (self.memtable_bytes + self.spare_bytes) as u64 + self.cache_bytes + self.mapped_bytes
+    }
+
+    /// Everything with its name.
+    pub fn named(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let count = |number: usize| number as u64;
+        [
+            ("cache_bytes", self.cache_bytes),
+            ("cache_hits", self.cache_hits),
+            ("cache_misses", self.cache_misses),
+            ("debt_bytes", self.debt_bytes),
+            ("failures", self.failures),
+            ("flushed_bytes", self.flushed_bytes),
+            ("flushes", self.flushes),
+            ("last_level_bytes", self.last_level_bytes),
+            ("manifest_bytes", self.manifest_bytes),
+            ("mapped_bytes", self.mapped_bytes),
+            ("memory_bytes", self.memory_bytes()),
+            ("memtable_bytes", count(self.memtable_bytes)),
+            ("merged_bytes", self.merged_bytes),
+            ("merges", self.merges),
+            ("runs_max", count(self.runs_max)),
+            ("spare_bytes", count(self.spare_bytes)),
+            ("table_bytes", self.table_bytes),
+            ("tables", count(self.tables)),
+            ("tables_without_filter", count(self.tables_without_filter)),
+            ("trash", count(self.trash)),
+            ("trees", count(self.trees)),
+            ("trees_damaged", count(self.trees_damaged)),
+        ]
+        .into_iter()
+    }
+}
+
 /// The engine. Clones are the same one; single-threaded.
 pub struct Engine<D: Disk>(pub(crate) Rc<EngineState<D>>);
 
@@ -118,8 +164,13 @@ pub(crate) struct EngineState<D: Disk> {
     pub(crate) manifest: Manifest<D>,
     pub(crate) memtable_bytes: Cell<usize>,
     pub(crate) trash: Trash,
-    /// Flushes that run: merges leave most of the time to them, since puts wait for their memory.
-    pub(crate) flushing: Rc<Cell<usize>>,
+    /// How merges share the time with flushes.
+    pub(crate) share: Rc<Share>,
+    /// What the tables of all trees weigh.
+    weight: Cell<Weight>,
+    /// Bytes written to memtables since writers last asked for their pace, and the pressure that they felt then.
+    pub(crate) fresh_bytes: Cell<u64>,
+    felt: Cell<f64>,
     pub(crate) flushes: Cell<u64>,
     pub(crate) flushed_bytes: Cell<u64>,
     pub(crate) merged_bytes: Cell<u64>,
@@ -150,7 +201,7 @@ impl<D: Disk> Engine<D> {
             files.iter().filter_map(|name| table_number(name)).chain(named.iter().copied()).max().unwrap_or(0);
         let cache = BlockCache::new(options.cache_bytes, options.seed);
         let ids = RefCell::new(ids(options.seed, manifest.number(), 2));
-        let pool = Rc::new(PagePool::new(options.spare_bytes));
+        let pool = Rc::new(PagePool::new(options.memtable_bytes));
         let state = Rc::new(EngineState {
             disk,
             tables_dir,
@@ -160,7 +211,10 @@ impl<D: Disk> Engine<D> {
             manifest,
             memtable_bytes: Cell::new(0),
             trash: Trash::default(),
-            flushing: Rc::default(),
+            share: Rc::default(),
+            weight: Cell::default(),
+            fresh_bytes: Cell::default(),
+            felt: Cell::default(),
             flushes: Cell::new(0),
             flushed_bytes: Cell::new(0),
             merged_bytes: Cell::new(0),
@@ -198,16 +252,32 @@ impl<D: Disk> Engine<D> {
         self.0.memtable_bytes.get()
     }
 
+    /// How long whoever writes is to wait for each byte of keys and values, ns, so that flushes and merges keep up: hardly at all
+    /// in everyday work, more the further they are behind. `memtable_bytes`: what memtables may take before they are flushed.
+    pub fn wait_ns_per_byte(&self, memtable_bytes: usize) -> f64 {
+        let state = &self.0;
+        let felt = felt(state.felt.get(), state.pressure(), state.fresh_bytes.take(), memtable_bytes);
+        state.felt.set(felt);
+        let filled = self.memtable_bytes() as f64 / memtable_bytes.max(1) as f64 - 1.0;
+        wait_ns_per_byte(felt, filled)
+    }
+
     /// What it holds and has done.
     pub fn stats(&self) -> EngineStats {
         let state = &self.0;
         let (cache_hits, cache_misses) = state.cache.hits_and_misses();
+        let weight = state.weight.get();
         let mut stats = EngineStats {
             trees: state.trees.borrow().len(),
             memtable_bytes: self.memtable_bytes(),
+            spare_bytes: state.pool.spare_bytes(),
             cache_bytes: state.cache.bytes(),
             cache_hits,
             cache_misses,
+            table_bytes: weight.all,
+            last_level_bytes: weight.all - weight.upper,
+            debt_bytes: weight.debt,
+            mapped_bytes: weight.mapped,
             flushed_bytes: state.flushed_bytes.get(),
             merged_bytes: state.merged_bytes.get(),
             flushes: state.flushes.get(),
@@ -221,13 +291,8 @@ impl<D: Disk> Engine<D> {
             let version = tree.version();
             stats.trees_damaged += usize::from(version.damage().is_some());
             stats.runs_max = stats.runs_max.max(version.runs.len());
-            stats.debt_bytes += debt_bytes(&version.facts(), &state.policy());
-            let last = version.members().filter(|member| member.entry.level == LAST_LEVEL);
-            stats.last_level_bytes += last.map(|member| member.entry.place.bytes).sum::<u64>();
             for table in version.tables() {
                 stats.tables += 1;
-                stats.table_bytes += table.place().bytes;
-                stats.mapped_bytes += table.mapped_bytes() as u64;
                 stats.tables_without_filter += usize::from(table.filter().is_none());
             }
         }
@@ -286,6 +351,21 @@ impl<D: Disk> EngineState<D> {
     /// When to merge.
     pub(crate) fn policy(&self) -> Policy {
         Policy { runs_max: self.options.runs_max, table_bytes: self.options.table_bytes, settle: false, log_time_ms: 0 }
+    }
+
+    /// Merges that read less than a few of the smallest tables are soon done.
+    fn pressure(&self) -> f64 {
+        self.weight.get().pressure(self.options.table_bytes * self.options.runs_max as u64)
+    }
+
+    /// The tables of a tree weigh other than before.
+    pub(crate) fn weigh(&self, before: Weight, now: Weight) {
+        self.weight.set(self.weight.get().minus(before).plus(now));
+        self.share.turns_left.set(turns_left(self.pressure()));
+        let all = self.options.cache_bytes;
+        let (step, least) = ((all / CACHE_STEPS).max(1), all / CACHE_LEAST_PART);
+        let mapped = (self.weight.get().mapped as usize).next_multiple_of(step);
+        self.cache.set_budget(all.saturating_sub(mapped).max(least));
     }
 
     pub(crate) fn count_memtable(&self, grown: isize) {

@@ -108,8 +108,17 @@ pub async fn yield_now() {
 #[derive(Debug, Default)]
 pub struct Pace {
     spent: usize,
-    /// How much runs that is more urgent.
-    urgent: Option<Rc<Cell<usize>>>,
+    /// What may be more urgent.
+    behind: Option<Rc<Share>>,
+}
+
+/// Tells merges how much of the time is theirs.
+#[derive(Debug, Default)]
+pub struct Share {
+    /// Flushes that run: puts wait for their memory.
+    pub flushing: Cell<usize>,
+    /// Turns that a merge leaves to them after each of its own.
+    pub turns_left: Cell<usize>,
 }
 
 impl Pace {
@@ -118,13 +127,10 @@ impl Pace {
     /// What a step costs besides its bytes.
     const STEP_BYTES: usize = 128;
 
-    /// For a job that gives way while the counter says that something urgent runs.
-    pub fn behind(urgent: &Rc<Cell<usize>>) -> Pace {
-        Pace { spent: 0, urgent: Some(urgent.clone()) }
+    /// For a job that gives way to flushes.
+    pub fn behind(share: &Rc<Share>) -> Pace {
+        Pace { spent: 0, behind: Some(share.clone()) }
     }
-
-    /// Turns that a job leaves to what is urgent after each of its own.
-    const TURNS_LEFT: usize = 3;
 
     /// Counts a step that moved `bytes`; yields when the slice is used up.
     pub async fn step(&mut self, bytes: usize) {
@@ -138,9 +144,9 @@ impl Pace {
     pub async fn rest(&mut self) {
         self.spent = 0;
         yield_now().await;
-        let urgent = || self.urgent.as_ref().is_some_and(|urgent| urgent.get() > 0);
-        for _ in 0..Pace::TURNS_LEFT {
-            if urgent() {
+        let Some(share) = &self.behind else { return };
+        for _ in 0..share.turns_left.get() {
+            if share.flushing.get() > 0 {
                 yield_now().await;
             }
         }

@@ -87,9 +87,14 @@ pub(crate) struct PagePool {
 }
 
 impl PagePool {
-    /// That keeps at most so many bytes that nobody uses.
+    /// That keeps what nobody uses while it is at most so many bytes with what is used.
     pub fn new(most_bytes: usize) -> PagePool {
         PagePool { most_bytes, ..PagePool::default() }
+    }
+
+    /// Bytes that nobody uses.
+    pub fn spare_bytes(&self) -> usize {
+        self.spare_bytes.get()
     }
 
     /// Zeroed pages of so many words.
@@ -102,8 +107,10 @@ impl PagePool {
     }
 
     /// Takes pages that nobody needs any more, and clears them slice by slice; those beyond the limit go back to the system.
-    pub async fn give(&self, mut pages: Pages, pace: &mut Pace) {
-        if matches!(pages, Pages::Heap(_)) || self.spare_bytes.get() + pages.bytes().len() > self.most_bytes {
+    /// `used_bytes` are in use elsewhere.
+    pub async fn give(&self, mut pages: Pages, used_bytes: usize, pace: &mut Pace) {
+        let all = used_bytes + self.spare_bytes.get() + pages.bytes().len();
+        if matches!(pages, Pages::Heap(_)) || all > self.most_bytes {
             drop(pages);
             return pace.rest().await;
         }

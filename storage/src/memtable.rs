@@ -171,13 +171,13 @@ impl Memtable {
         Record { version: stored.head.version.get(), value, expiry_ms: stored.expiry_ms() }
     }
 
-    /// Frees it in slices: its memory goes to the pool.
-    pub async fn free(self) {
+    /// Frees it in slices: its memory goes to the pool. `used_bytes` are what other memtables hold.
+    pub async fn free(self, used_bytes: usize) {
         let mut pace = Pace::default();
         let (chunks, pool) = self.arena.into_chunks();
         // The index first: it is the largest piece.
         for pages in [self.index.into_pages()].into_iter().chain(chunks) {
-            pool.give(pages, &mut pace).await;
+            pool.give(pages, used_bytes, &mut pace).await;
         }
         for value in self.large {
             pace.step(value.len()).await;

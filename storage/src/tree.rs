@@ -14,6 +14,7 @@ pub use scrub::ScrubPlace;
 pub use snapshot::{Receiver, TableSet};
 
 use crate::compaction::choose::{Policy, choose};
+use crate::compaction::pace::Weight;
 use crate::disk::Disk;
 use crate::engine::EngineState;
 use crate::error::StorageError;
@@ -112,6 +113,8 @@ pub(crate) struct TreeState<D: Disk> {
     frozen: RefCell<Vec<Frozen>>,
     next_frozen: Cell<u64>,
     version: RefCell<Rc<Version<D>>>,
+    /// What its tables weigh.
+    weight: Cell<Weight>,
     /// What has an expiry up to then is gone.
     log_time_ms: Cell<u64>,
     /// Flushes and installs go one at a time, in the order they were called.
@@ -135,6 +138,8 @@ impl<D: Disk> TreeState<D> {
 
     fn with(engine: &EngineState<D>, shard: ShardId, version: Version<D>) -> Rc<TreeState<D>> {
         let (seed, pool) = (engine.options.seed, engine.pool.clone());
+        let weight = version.weight(&engine.policy());
+        engine.weigh(Weight::default(), weight);
         Rc::new(TreeState {
             shard,
             seed,
@@ -144,6 +149,7 @@ impl<D: Disk> TreeState<D> {
             next_frozen: Cell::new(1),
             log_time_ms: Cell::new(version.at.as_ref().map_or(0, |at| at.log_time_ms)),
             version: RefCell::new(Rc::new(version)),
+            weight: Cell::new(weight),
             flushing: Gate::default(),
             merging: Gate::default(),
         })
@@ -224,6 +230,8 @@ impl<D: Disk> Tree<D> {
     fn write(&self, index: u64, key: TreeKey<'_>, value: Option<Bytes>, expiry_ms: u64) {
         let flushed = self.state.version.borrow().at.as_ref().map_or(0, |at| at.index);
         assert!(index > flushed, "redo begins behind the flushed index {flushed}, not at {index}");
+        let bytes = key.1.len() + value.as_ref().map_or(0, Bytes::len);
+        self.engine.fresh_bytes.set(self.engine.fresh_bytes.get() + bytes as u64);
         let grown = self.state.active.borrow_mut().write_until(index, key, value, expiry_ms);
         self.engine.count_memtable(grown);
     }
@@ -378,6 +386,14 @@ impl<D: Disk> Tree<D> {
         let version = self.state.version();
         let closed = version.closed_in(&span);
         TreeIter::new(MergeIter::new(&memtables, &version.runs, span, way), closed, self.state.log_time_ms())
+    }
+
+    /// From now on the tables are these.
+    fn show(&self, version: Version<D>) {
+        let (before, now) = (self.state.weight.get(), version.weight(&self.policy()));
+        self.state.version.replace(Rc::new(version));
+        self.state.weight.set(now);
+        self.engine.weigh(before, now);
     }
 
     /// The shard it belongs to.

@@ -47,6 +47,10 @@ pub struct Drive {
     merge: Job,
     /// How long writes waited for room in memory.
     waited: Cell<Duration>,
+    /// And for their pace.
+    paced: Cell<Duration>,
+    /// Bytes written since the last turn.
+    fresh_bytes: Cell<usize>,
 }
 
 /// A kind of job, of which one runs at a time.
@@ -82,7 +86,8 @@ impl Drive {
         let engine = tasks.block_on(Engine::open(disk.clone(), STORE_DIR, options)).expect("an empty folder opens");
         let tree = engine.tree(ShardId(1));
         let (flush, merge) = (Job::default(), Job::default());
-        Drive { disk, tasks, engine, tree, memtable_bytes, index: 0, flush, merge, waited: Cell::default() }
+        let (waited, paced, fresh_bytes) = (Cell::default(), Cell::default(), Cell::default());
+        Drive { disk, tasks, engine, tree, memtable_bytes, index: 0, flush, merge, waited, paced, fresh_bytes }
     }
 
     /// Writes a key, and takes a turn now and then. Waits while two memtables are full.
@@ -96,6 +101,7 @@ impl Drive {
     /// Writes a key and does nothing else.
     pub fn write(&mut self, key: &Key, value: Bytes) {
         self.index += 1;
+        self.fresh_bytes.set(self.fresh_bytes.get() + key.len() + value.len());
         self.tree.put(self.index, KEYSPACE, key, value);
     }
 
@@ -103,6 +109,7 @@ impl Drive {
     pub fn tend(&self) {
         self.start_jobs();
         self.tasks.turn();
+        self.keep_pace();
         if self.is_full() {
             let begun = Instant::now();
             while self.is_full() {
@@ -110,6 +117,18 @@ impl Drive {
                 self.start_jobs();
             }
             self.waited.set(self.waited.get() + begun.elapsed());
+        }
+    }
+
+    /// Leaves the jobs the time that the engine asks for, as a store does that answers later.
+    fn keep_pace(&self) {
+        let wait_ns = self.fresh_bytes.take() as f64 * self.engine.wait_ns_per_byte(self.memtable_bytes);
+        let (begun, wait) = (Instant::now(), Duration::from_nanos(wait_ns as u64));
+        if wait > Duration::from_micros(1) {
+            while begun.elapsed() < wait {
+                self.tasks.turn();
+            }
+            self.paced.set(self.paced.get() + begun.elapsed());
         }
     }
 
@@ -171,6 +190,11 @@ impl Drive {
     /// CPU time of flushes and of merges, without what the kernel does for them.
     pub fn jobs_cpu(&self) -> (Duration, Duration) {
         (self.flush.cpu.get(), self.merge.cpu.get())
+    }
+
+    /// How long writes waited to leave the jobs their time.
+    pub fn paced(&self) -> Duration {
+        self.paced.get()
     }
 
     /// How long writes waited because two memtables were full.

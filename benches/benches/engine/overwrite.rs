@@ -36,8 +36,8 @@ pub struct Overwritten {
     pub bytes_settled: u64,
     /// Until the last put was taken, and until all was settled.
     pub took: [Duration; 2],
-    /// How long puts waited for room in memory, where it is known.
-    pub waited: Option<Duration>,
+    /// How long puts waited for room in memory, and for their pace, where it is known.
+    pub waited: Option<[Duration; 2]>,
     /// The jobs' CPU time where it is known: flushes, merges.
     pub cpu: Option<[Duration; 2]>,
 }
@@ -54,7 +54,8 @@ impl Overwritten {
         let puts = user / USER_BYTES as f64;
         row("puts", Asked::Nothing, puts / self.took[0].as_secs_f64(), "1/s");
         row("puts, with settling", Asked::Nothing, puts / self.took[1].as_secs_f64(), "1/s");
-        if let Some(waited) = self.waited {
+        if let Some([waited, paced]) = self.waited {
+            row("puts waited for their pace", Asked::Nothing, paced.as_secs_f64(), "s");
             row("puts waited for room in memory", Asked::Nothing, waited.as_secs_f64(), "s");
         }
         if let Some([flushes, merges]) = self.cpu {
@@ -73,9 +74,9 @@ fn overwrite(bench: &Bench) -> Overwritten {
     // From here it counts: the first load has nothing to merge with.
     drive.disk.forget_peaks();
     let (written, (flushes, merges)) = (drive.bytes_written(), drive.jobs_cpu());
-    let (begun, waited) = (Instant::now(), drive.waited());
+    let (begun, waited, paced) = (Instant::now(), drive.waited(), drive.paced());
     (1..=PASSES).for_each(|pass| drive.load(entries, &values, pass, &progress));
-    let (put, waited) = (begun.elapsed(), drive.waited() - waited);
+    let (put, waited) = (begun.elapsed(), [drive.waited() - waited, drive.paced() - paced]);
     drive.settle();
     let settled = begun.elapsed();
     progress.finish_and_clear();

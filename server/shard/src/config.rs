@@ -39,9 +39,10 @@ impl StoreConfig {
 /// Memory and file sizes of one store.
 #[derive(Clone, Copy, Debug)]
 pub struct Budgets {
-    /// All memtables together: above it the largest is flushed.
+    /// All memtables together: above it the largest is flushed, and writers wait the longer the more it gets meanwhile. See
+    /// [`Budgets::memory_bytes`].
     pub memtable_bytes: usize,
-    /// The block cache.
+    /// Indexes and filters of all tables, and the block cache, which gets what they leave.
     pub cache_bytes: usize,
     /// Smallest table that merges aim at.
     pub table_bytes: u64,
@@ -58,6 +59,16 @@ pub struct Budgets {
 }
 
 impl Budgets {
+    /// Most that memtables take, with those being flushed and memory kept for the next ones: beyond it writes are refused.
+    pub fn memtables_most_bytes(&self) -> usize {
+        self.memtable_bytes / 2 * 5
+    }
+
+    /// What a store takes for its data, in all.
+    pub fn memory_bytes(&self) -> usize {
+        self.memtables_most_bytes() + self.cache_bytes
+    }
+
     /// Log that is worth keeping beside memtables of so many bytes: twice as much, since a log that may hold less than they do
     /// flushes them before they are full. (An entry takes about as much in both; those of the tree that is flushed next are the
     /// oldest of the log.)

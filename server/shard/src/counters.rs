@@ -29,6 +29,8 @@ counters! {
     reads,
     /// Operations written and answered.
     writes,
+    /// Answers to writes that waited, because flushes or merges were behind.
+    paced,
     /// Requests refused as a whole, for whatever reason.
     refused,
     /// Of these: sent to a store that does not lead the shard. Some with every change of leaders.

@@ -10,6 +10,7 @@ mod commit;
 mod conns;
 mod jobs;
 mod links;
+mod pace;
 mod reads;
 mod redo;
 pub(crate) mod repair;
@@ -136,6 +137,7 @@ struct Store<H: Host> {
     last_turn_ns: u64,
     wanted_turn_ns: u64,
     delay_ns: u64,
+    pacer: pace::Pacer,
 }
 
 /// Runs a store until it is asked to stop.
@@ -191,6 +193,7 @@ impl<H: Host> Store<H> {
         let now = self.host.now();
         self.note_delay(now);
         self.note_disk_full();
+        self.set_pace();
         for event in events.drain(..) {
             self.net_event(now, event);
         }
@@ -201,6 +204,7 @@ impl<H: Host> Store<H> {
         self.drain_effects(now);
         self.commit();
         self.housekeeping(now);
+        self.release(now);
         self.links.flush(&self.host);
         self.conns.flush(&self.host);
     }
@@ -215,6 +219,7 @@ impl<H: Host> Store<H> {
             ticks.map_or(u64::MAX, |(due_ns, _)| due_ns),
             self.links.next_ns(),
             self.ships.next_ns(),
+            self.pacer.next_ns(),
             care,
             self.stop_by_ns.unwrap_or(u64::MAX),
         ];
@@ -361,7 +366,7 @@ impl<H: Host> Store<H> {
         let leads = self.replicas.iter().any(hands_over);
         let busy = self.replicas.iter().any(|r| r.flushing || r.merging || r.installing || r.repair.working)
             || self.disk_reads > 0;
-        let idle = self.commits.is_empty() && !leads && !busy;
+        let idle = self.commits.is_empty() && !leads && !busy && self.pacer.next_ns() == u64::MAX;
         idle || self.failed.is_some() || self.host.now().boot_ns >= by
     }
 }

@@ -13,7 +13,7 @@ pub const LAST_LEVEL: u8 = 6;
 /// How much larger a level is than the one above it.
 const FANOUT: u64 = 10;
 /// A group is merged when the bytes above are this part of those below: less writes more, more takes more space.
-const RIPE_PERCENT: u64 = 60;
+const RIPE_PERCENT: u64 = 50;
 /// Tables of the last level that a tree is cut into, when they are not too small or too large then.
 const TABLES_OF_TREE: u64 = 16;
 /// Largest table that merges aim at, bytes.

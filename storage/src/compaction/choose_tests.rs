@@ -30,9 +30,9 @@ fn a_lonely_table_moves_down_as_it_is_but_not_with_its_tombstones() {
 fn a_group_is_merged_when_it_is_ripe_and_only_that_group() {
     let low = fact(1, 6, 0, 10, (b"a", b"f"));
     let high = fact(2, 6, 0, 10, (b"g", b"m"));
-    let above_high = fact(3, 0, 1, 5, (b"h", b"l"));
-    let above_low = fact(4, 0, 2, 5, (b"b", b"c"));
-    assert_eq!(chosen(&[above_low, above_high, low, high]), None, "5 MiB above 10");
+    let above_high = fact(3, 0, 1, 4, (b"h", b"l"));
+    let above_low = fact(4, 0, 2, 4, (b"b", b"c"));
+    assert_eq!(chosen(&[above_low, above_high, low, high]), None, "4 MiB above 10");
     let more = fact(5, 0, 3, 2, (b"k", b"l"));
     assert_eq!(chosen(&[more, above_low, above_high, low, high]), Some((vec![2, 3, 5], 6, true, false)));
     let damaged = Facts { sound: false, ..high };

@@ -63,7 +63,7 @@ pub(crate) async fn write_tables<D: Disk>(
 ) -> Result<Made<D>, StorageError> {
     let mut guards = shape.guards.iter().map(Vec::as_slice).peekable();
     let compression = if shape.level == 0 { Compression::None } else { engine.options.compression };
-    let new_pace = || if shape.is_flush { Pace::default() } else { Pace::behind(&engine.flushing) };
+    let new_pace = || if shape.is_flush { Pace::default() } else { Pace::behind(&engine.share) };
     let (mut writer, mut closed, mut pace) = (None::<TableWriter<D>>, Vec::new(), new_pace());
     while records.next().await? {
         let Some(head) = records.head() else { break };

@@ -140,7 +140,7 @@ proptest! {
         for (version, (keyspace, key, value)) in (1u64..).zip(writes) {
             let value = value.map(|len| Bytes::from(vec![version as u8; len]));
             // Every third value expires.
-            let expiry_ms = if value.is_some() && version % 3 == 0 { version * 1000 } else { NEVER_MS };
+            let expiry_ms = if value.is_some() && version.is_multiple_of(3) { version * 1000 } else { NEVER_MS };
             bytes += memtable.write_until(version, (KeyspaceId(keyspace), &key), value.clone(), expiry_ms);
             model.insert((KeyspaceId(keyspace), key), (version, value, expiry_ms));
         }

@@ -18,7 +18,7 @@ fn hash(key: TreeKey<'_>) -> u64 {
 
 /// Every third value expires.
 fn record(version: u64, value: &Option<Vec<u8>>) -> Record<'_> {
-    let expires = value.is_some() && version % 3 == 0;
+    let expires = value.is_some() && version.is_multiple_of(3);
     let expiry_ms = if expires { version / 2 } else { NEVER_MS };
     Record { expiry_ms, ..Record::new(version, value.as_deref()) }
 }

@@ -4,7 +4,7 @@ use crate::compaction::choose::{Facts, base_level};
 use crate::compaction::job::{Shape, write_tables};
 use crate::disk::Disk;
 use crate::error::StorageError;
-use crate::gate::Pass;
+use crate::gate::{Pass, Share};
 use crate::iter::{MergeIter, Span, Way};
 use crate::manifest::Flushed;
 use crate::memtable::Memtable;
@@ -12,25 +12,24 @@ use crate::sst::view::lay_key;
 use crate::tree::{Frozen, Tree};
 use bytes::Bytes;
 use ringkv_wire::ids::KeyspaceId;
-use std::cell::Cell;
 use std::rc::Rc;
 
 /// A flushed table is not cut before it has this part of the smallest table that merges aim at.
 const PIECE_PART: u64 = 32;
 
 /// Counts as urgent until dropped.
-struct Urgent(Rc<Cell<usize>>);
+struct Urgent(Rc<Share>);
 
 impl Urgent {
-    fn new(count: &Rc<Cell<usize>>) -> Urgent {
-        count.set(count.get() + 1);
-        Urgent(count.clone())
+    fn new(share: &Rc<Share>) -> Urgent {
+        share.flushing.set(share.flushing.get() + 1);
+        Urgent(share.clone())
     }
 }
 
 impl Drop for Urgent {
     fn drop(&mut self) {
-        self.0.set(self.0.get() - 1);
+        self.0.flushing.set(self.0.flushing.get() - 1);
     }
 }
 
@@ -49,7 +48,7 @@ impl<D: Disk> Tree<D> {
         let (tree, turn) = (self.clone(), self.state.flushing.enter());
         async move {
             let pass = turn.await;
-            let urgent = Urgent::new(&tree.engine.flushing);
+            let urgent = Urgent::new(&tree.engine.share);
             let flushed = tree.flush_to(newest, at, sealed, &pass).await;
             drop(urgent);
             let counter = if flushed.is_ok() { &tree.engine.flushes } else { &tree.engine.failures };
@@ -88,7 +87,7 @@ impl<D: Disk> Tree<D> {
         edit.commit(self.state.shard, version.record()).await?;
         self.engine.flushed_bytes.set(self.engine.flushed_bytes.get() + made.bytes());
         made.keep();
-        *self.state.version.borrow_mut() = Rc::new(version);
+        self.show(version);
         drop((edit, memtables));
         self.forget_frozen(newest).await;
         Ok(())
@@ -104,7 +103,7 @@ impl<D: Disk> Tree<D> {
         self.engine.count_memtable(-(bytes as isize));
         for frozen in gone {
             if let Ok(memtable) = Rc::try_unwrap(frozen.memtable) {
-                memtable.free().await;
+                memtable.free(self.engine.memtable_bytes.get()).await;
             }
         }
     }

@@ -76,7 +76,7 @@ impl<D: Disk> Tree<D> {
         };
         let version = now.with(now.at.clone(), &gone, fresh);
         edit.commit(self.state.shard, version.record()).await?;
-        self.state.version.replace(Rc::new(version));
+        self.show(version);
         if let Some(made) = made {
             self.engine.merged_bytes.set(self.engine.merged_bytes.get() + made.bytes());
             made.keep();

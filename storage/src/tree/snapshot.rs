@@ -213,7 +213,7 @@ impl<D: Disk> Receiver<D> {
                 incoming.unborn.keep();
             }
         }
-        *tree.state.version.borrow_mut() = Rc::new(version);
+        tree.show(version);
         before.doom(engine, |_| true);
         let newest = tree.state.freeze();
         drop(edit);

@@ -1,7 +1,8 @@
 //! The durable side of a tree, swapped whole.
 
 use crate::cache::{BlockCache, Reader, Spot};
-use crate::compaction::choose::{Facts, Policy, choose};
+use crate::compaction::choose::{Facts, LAST_LEVEL, Policy, choose, debt_bytes};
+use crate::compaction::pace::Weight;
 use crate::disk::Disk;
 use crate::engine::EngineState;
 use crate::error::StorageError;
@@ -144,6 +145,17 @@ impl<D: Disk> Version<D> {
                 }
             })
             .collect()
+    }
+
+    /// What the tables weigh.
+    pub(crate) fn weight(&self, policy: &Policy) -> Weight {
+        let bytes = |last: bool| {
+            let these = self.members().filter(|member| !last || member.entry.level == LAST_LEVEL);
+            these.map(|member| member.entry.place.bytes).sum::<u64>()
+        };
+        let (all, last) = (bytes(false), bytes(true));
+        let mapped = self.tables().map(|table| table.mapped_bytes() as u64).sum();
+        Weight { all, upper: all - last, debt: debt_bytes(&self.facts(), policy), mapped }
     }
 
     /// Whether a merge is wanted.

@@ -30,7 +30,7 @@ pub struct Write {
 pub fn options(seed: u64) -> EngineOptions {
     EngineOptions {
         cache_bytes: 64 << 10,
-        spare_bytes: 4 << 20,
+        memtable_bytes: 4 << 20,
         block_bytes: 512,
         runs_max: 3,
         table_bytes: 8 << 10,

@@ -56,12 +56,8 @@ enum Command {
         /// Prints the stores' own JSON instead of a table.
         #[arg(long)]
         json: bool,
-        /// Shows every shard too.
-        #[arg(long)]
-        shards: bool,
-        /// Shows what every store has counted since it was opened.
-        #[arg(long)]
-        counters: bool,
+        #[command(flatten)]
+        what: status::Shown,
     },
     /// Looks into the log of a store whose node is not running.
     #[command(subcommand)]
@@ -114,7 +110,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Get { cluster, key } => calls::get(&cluster, key).await,
         Command::Put { cluster, key, value } => calls::put(&cluster, key, value).await,
         Command::Del { cluster, key } => calls::delete(&cluster, key).await,
-        Command::Status { cluster, json, shards, counters } => status::show(&cluster, json, shards, counters).await,
+        Command::Status { cluster, json, what } => status::show(&cluster, json, &what).await,
         Command::Wal(command) => store::wal::run(command).await,
         Command::Sst(command) => store::sst::run(command).await,
         Command::Repair(args) => store::repair::run(args).await,

@@ -60,7 +60,34 @@ impl StoreStatus {
 
     /// What it has counted since it was opened.
     pub fn counters(&self) -> BTreeMap<String, u64> {
-        let counters = self.more.get("counters").and_then(|counters| counters.as_object());
+        self.numbers("counters")
+    }
+
+    /// What its storage engine holds and has done since it was opened, and what follows from that.
+    pub fn engine(&self) -> BTreeMap<String, String> {
+        let numbers = self.numbers("engine");
+        let part = |of: u64, by: u64| format!("{:.2}", of as f64 / by.max(1) as f64);
+        let number = |name: &str| numbers.get(name).copied().unwrap_or_default();
+        let written = number("flushed_bytes") + number("merged_bytes");
+        let mut all: BTreeMap<String, String> = numbers.iter().map(|(name, n)| (name.clone(), n.to_string())).collect();
+        let derived = [
+            ("read amplification (sorted runs)", number("runs_max").to_string(), true),
+            (
+                "space amplification",
+                part(number("table_bytes"), number("last_level_bytes")),
+                number("last_level_bytes") > 0,
+            ),
+            ("write amplification", part(written, number("flushed_bytes")), number("flushed_bytes") > 0),
+        ];
+        all.extend(derived.into_iter().filter(|(_, _, known)| *known).map(|(name, value, _)| (name.to_owned(), value)));
+        if let Some(budget) = self.more.get("memory_budget_bytes") {
+            all.insert("memory_budget_bytes".to_owned(), budget.to_string());
+        }
+        all
+    }
+
+    fn numbers(&self, of: &str) -> BTreeMap<String, u64> {
+        let counters = self.more.get(of).and_then(|counters| counters.as_object());
         let counted = |(name, n): (&String, &serde_json::Value)| Some((name.clone(), n.as_u64()?));
         counters.map_or_else(BTreeMap::new, |counters| counters.iter().filter_map(counted).collect())
     }
@@ -100,8 +127,22 @@ pub async fn ask_all(client: &Client) -> anyhow::Result<Vec<(StoreId, anyhow::Re
     Ok(answers)
 }
 
+/// What is shown besides the stores.
+#[derive(Debug, clap::Args)]
+pub struct Shown {
+    /// Shows every shard too.
+    #[arg(long)]
+    shards: bool,
+    /// Shows what each store's storage engine holds, owes and has written.
+    #[arg(long)]
+    engine: bool,
+    /// Shows what every store has counted since it was opened.
+    #[arg(long)]
+    counters: bool,
+}
+
 /// `kvctl status`. Exit code 1 when a store does not answer or its log failed.
-pub async fn show(args: &ClusterArgs, json: bool, every_shard: bool, counters: bool) -> anyhow::Result<ExitCode> {
+pub async fn show(args: &ClusterArgs, json: bool, what: &Shown) -> anyhow::Result<ExitCode> {
     let client = connect(args).await?;
     let answers = ask_all(&client).await?;
     let well = answers.iter().all(|(_, answer)| answer.as_ref().is_ok_and(|status| status.failed.is_none()));
@@ -110,10 +151,14 @@ pub async fn show(args: &ClusterArgs, json: bool, every_shard: bool, counters: b
         crate::say(serde_json::to_string_pretty(&well)?);
     } else {
         crate::say(stores_table(&answers));
-        if every_shard {
+        if what.shards {
             crate::say(format_args!("\n{}", shards_table(&answers)));
         }
-        if counters {
+        if what.engine {
+            let table = table_of(&answers, "engine", StoreStatus::engine);
+            crate::say(format_args!("\n{table}"));
+        }
+        if what.counters {
             crate::say(format_args!("\n{}", counters_table(&answers)));
         }
     }
@@ -170,16 +215,21 @@ fn shards_table(answers: &Answers) -> Table {
     table
 }
 
-/// A row for each counter, a column for each store.
 fn counters_table(answers: &Answers) -> Table {
+    let told = |(name, n): (String, u64)| (name, n.to_string());
+    table_of(answers, "counter", |status| status.counters().into_iter().map(told).collect())
+}
+
+/// A row for each number that a store tells, a column for each store.
+fn table_of(answers: &Answers, what: &str, told: impl Fn(&StoreStatus) -> BTreeMap<String, String>) -> Table {
     let stores: Vec<&StoreStatus> = answers.iter().filter_map(|(_, answer)| answer.as_ref().ok()).collect();
     let mut table = Table::new();
-    let header = std::iter::once("counter".to_owned()).chain(stores.iter().map(|status| status.store.clone()));
+    let header = std::iter::once(what.to_owned()).chain(stores.iter().map(|status| status.store.clone()));
     table.load_style(TableStyle::new()).set_header(header);
-    let names: BTreeSet<String> = stores.iter().flat_map(|status| status.counters().into_keys()).collect();
+    let columns: Vec<BTreeMap<String, String>> = stores.iter().map(|status| told(status)).collect();
+    let names: BTreeSet<&String> = columns.iter().flat_map(BTreeMap::keys).collect();
     for name in names {
-        let counted = |status: &&StoreStatus| status.counters().get(&name).map_or_else(String::new, u64::to_string);
-        let row: Vec<String> = stores.iter().map(counted).collect();
+        let row: Vec<String> = columns.iter().map(|told| told.get(name).cloned().unwrap_or_default()).collect();
         table.add_row(std::iter::once(name.clone()).chain(row));
     }
     table
@@ -197,6 +247,7 @@ mod tests {
     #[test]
     fn the_stores_json_is_understood() {
         let text = r#"{"store":"n1/0","node":1,"admitted":true,"failed":null,"connections":2,"counters":{"writes":7},
+            "memory_budget_bytes":1000,"engine":{"flushed_bytes":100,"merged_bytes":150,"table_bytes":180,"last_level_bytes":100},
             "shards":[{"shard":"s1.0","role":"leader","term":2,"leader":"n1/0","commit":5,"applied":5,"last":5,"floor":0},
                       {"shard":"s1.1","role":"follower","term":2,"leader":null,"commit":5,"applied":4,"last":5,"floor":0}]}"#;
         let status: StoreStatus = serde_json::from_str(text).unwrap();
@@ -204,6 +255,10 @@ mod tests {
         let answers = [(StoreId::new(1, 0), Ok(status)), (StoreId::new(2, 0), Err(anyhow::anyhow!("gone")))];
         let shown = stores_table(&answers).to_string();
         assert!(shown.contains("serving") && shown.contains("gone"), "{shown}");
+        let engine = table_of(&answers, "engine", StoreStatus::engine).to_string();
+        let has = |name: &str, value: &str| engine.lines().any(|line| line.contains(name) && line.contains(value));
+        assert!(has("write amplification", "2.50") && has("space amplification", "1.80"), "{engine}");
+        assert!(has("memory_budget", "1000"), "{engine}");
         let counted = counters_table(&answers).to_string();
         assert!(counted.lines().any(|line| line.contains("writes") && line.contains('7')), "{counted}");
     }

@@ -47,7 +47,7 @@ impl<H: Host> Store<H> {
             for result in results.iter().filter(|r| (r.status, r.version) != (Status::Ok, entry.index)) {
                 self.count_known(result);
             }
-            self.answer_write(slot, asker, &results);
+            self.answer_paced(slot, asker, results, entry.body.len());
         }
     }
 

@@ -37,8 +37,7 @@ pub(super) async fn open<H: Host>(host: H, config: StoreConfig, control: Control
     check_made(&config, &recovered)?;
     let mut counters = StoreCounters::recovered(&recovered.report);
     let mut found: BTreeMap<_, _> = recovered.shards.into_iter().map(|s| (s.state.shard, s)).collect();
-    let mut replicas = Vec::new();
-    let mut records = Vec::new();
+    let (mut replicas, mut records) = (Vec::new(), Vec::new());
     for (at, info) in config.map.shards.iter().enumerate().filter(|(_, s)| s.replicas.contains(&config.id)) {
         let begin = Begin::new(&config, at, info, found.remove(&info.id));
         let replica = begin.replica(engine.tree(info.id), &log, &mut records, host.now(), host.random()).await;
@@ -92,6 +91,7 @@ pub(super) async fn open<H: Host>(host: H, config: StoreConfig, control: Control
         last_turn_ns: now.boot_ns,
         wanted_turn_ns: now.boot_ns,
         delay_ns: 0,
+        pacer: Default::default(),
     })
 }
 
@@ -117,8 +117,8 @@ fn introduced<D: Disk>(control: &Control, replicas: &[Replica<D>]) -> Option<Rc<
 
 fn engine_options(config: &StoreConfig, seed: u64) -> EngineOptions {
     let (cache_bytes, table_bytes) = (config.budgets.cache_bytes, config.budgets.table_bytes);
-    let spare_bytes = config.budgets.memtable_bytes / 4 * 5;
-    EngineOptions { cache_bytes, spare_bytes, table_bytes, seed, ..EngineOptions::default() }
+    let memtable_bytes = config.budgets.memtables_most_bytes();
+    EngineOptions { cache_bytes, memtable_bytes, table_bytes, seed, ..EngineOptions::default() }
 }
 
 fn log_options(config: &StoreConfig) -> LogOptions {

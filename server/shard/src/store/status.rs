@@ -34,8 +34,9 @@ struct StoreJson {
     failed: Option<String>,
     connections: usize,
     memtable_bytes: usize,
+    memory_budget_bytes: usize,
     log: String,
-    tables: String,
+    engine: Named,
     counters: Named,
     shards: Vec<ShardJson>,
 }
@@ -108,15 +109,17 @@ impl<H: Host> Store<H> {
             floor: r.raft.floor().0,
             damage: r.repair.damage.as_ref().map(|e| e.to_string()),
         });
+        let engine = self.engine.stats();
         let json = StoreJson {
             store: self.config.id.to_string(),
             node: self.config.id.node.0,
             admitted: self.admitted,
             failed: self.failed.as_ref().map(|e| e.to_string()),
             connections: self.conns.len(),
-            memtable_bytes: self.engine.memtable_bytes(),
+            memtable_bytes: engine.memtable_bytes,
+            memory_budget_bytes: self.config.budgets.memory_bytes(),
             log: format!("{:?}", self.log.stats()),
-            tables: format!("{:?}", self.engine.stats()),
+            engine: engine.named().collect(),
             counters: self.counted(),
             shards: shards.collect(),
         };

@@ -80,7 +80,7 @@ impl<H: Host> Store<H> {
 
     /// The memtables are far beyond their budget: nothing more is taken in until flushes catch up.
     pub(super) fn memory_full(&self) -> bool {
-        self.engine.memtable_bytes() > 4 * self.config.budgets.memtable_bytes
+        self.engine.memtable_bytes() > self.config.budgets.memtables_most_bytes()
     }
 
     /// The log does not keep up, or waits for a segment: what comes in now would gather before it. It must stay less than the

@@ -7,9 +7,7 @@ use ringkv_wire::limits::MESSAGE_BYTES_MAX;
 /// Entries of one replica in memory: what is not committed (32 MiB, and the entry that a leader always takes), and the
 /// window for followers that are a little behind (4 MiB).
 const RAFT_BYTES: usize = (32 << 20) + MESSAGE_BYTES_MAX + (4 << 20);
-/// Memtables beyond which nothing new is taken in, as a multiple of their budget; what was proposed by then still comes.
-const MEMTABLE_BUDGETS: usize = 4;
-/// What one replica may still apply after writes are refused: its uncommitted entries, twice over for what the memtable adds
+/// What one replica may still apply after writes are refused for what memtables take: its uncommitted entries, twice over for what the memtable adds
 /// to each.
 const MEMTABLE_REST_BYTES: usize = 2 * RAFT_BYTES;
 /// A session table over its budget refuses new operations; those of one entry in flight may still come.
@@ -57,7 +55,7 @@ pub fn session_beyond(held: &Held, asked: usize, stores: usize) -> Vec<String> {
 pub fn beyond(view: &StoreView, budgets: &Budgets) -> Vec<String> {
     let Queues { unanswered, unread_bytes, disk_reads, commits, snapshots, .. } = view.queues;
     let replicas = view.shards.len();
-    let memtables = MEMTABLE_BUDGETS * budgets.memtable_bytes + replicas * MEMTABLE_REST_BYTES;
+    let memtables = budgets.memtables_most_bytes() + replicas * MEMTABLE_REST_BYTES;
     let mut all = vec![
         ("bytes in memtables", view.memtable_bytes, memtables),
         // The one beyond is refused at once, in the same turn.

@@ -1,0 +1,57 @@
+use super::*;
+use crate::sst::block::BlockBuilder;
+use crate::sst::compress::Compressor;
+use crate::sst::{Record, TableId};
+use bytes::Bytes;
+use ringkv_wire::ids::KeyspaceId;
+
+const BLOCKS: usize = 4000;
+const K: KeyspaceId = KeyspaceId(1);
+
+fn key(block: usize) -> [u8; 8] {
+    (block as u64).to_be_bytes()
+}
+
+/// A block with one key and some bytes that belong to it.
+fn block(number: usize) -> Block {
+    let (mut builder, mut out, id) = (BlockBuilder::default(), Vec::new(), TableId([1; 16]));
+    builder.add((K, &key(number)), number as u64, &Record::new(number as u64 + 1, Some(&[number as u8; 3000])));
+    builder.finish(&id, 0, &mut Compressor::default(), &mut out);
+    Block::verify(Bytes::from(out), &id, 0, "t").expect("just made")
+}
+
+fn place(number: usize) -> BlockPlace {
+    BlockPlace { number, offset: number as u64 * 4096, bytes: 3100 }
+}
+
+/// How many blocks are there, each being what it should be.
+fn count(cache: &BlockCache, places: &Rc<Places>) -> usize {
+    let there = |number: &usize| {
+        let version = cache.look((1, places), place(*number), |view| {
+            let entry = view.find((K, &key(*number)), *number as u64).expect("the block of this key");
+            assert_eq!(entry.record.value, Some(&[*number as u8; 3000][..]), "block {number}");
+            entry.record.version
+        });
+        version.inspect(|version| assert_eq!(*version, *number as u64 + 1)).is_some()
+    };
+    (0..BLOCKS).filter(there).count()
+}
+
+#[test]
+fn a_smaller_budget_takes_memory_and_no_block_for_another() {
+    let (cache, places) = (BlockCache::new(12 << 20, 3), Rc::new(Places::new(BLOCKS)));
+    (0..BLOCKS).for_each(|number| cache.insert((1, &places), place(number), &block(number)));
+    let chunks = |cache: &BlockCache| cache.slots.borrow().chunks.len();
+    let (many, before) = (count(&cache, &places), chunks(&cache));
+    assert!(many > 2000 && before >= 5, "{many} blocks in {before} chunks");
+    for budget in [9 << 20, 3 << 20, 1 << 20] {
+        cache.set_budget(budget);
+        let left = count(&cache, &places);
+        assert!(cache.bytes() <= budget as u64 && left > budget / 8192, "{left} blocks in {budget} bytes");
+        let most = budget / (CHUNK_SLOTS * SLOT_BYTES) + 2;
+        assert!(chunks(&cache) <= most, "{} chunks for {budget} bytes", chunks(&cache));
+    }
+    cache.set_budget(12 << 20);
+    (0..BLOCKS).for_each(|number| cache.insert((1, &places), place(number), &block(number)));
+    assert!(count(&cache, &places) > 2000, "what it gave back it may have again");
+}
