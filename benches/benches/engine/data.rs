@@ -66,20 +66,29 @@ pub fn keys(numbers: &[u32], name: fn(u64) -> Key) -> Vec<Key> {
 
 /// Values that do not compress.
 #[derive(Clone)]
-pub struct Values(Bytes);
+pub struct Values {
+    pool: Bytes,
+    /// Of each.
+    bytes: usize,
+}
 
 impl Values {
-    /// Makes the random bytes.
+    /// Values of the usual length.
     pub fn new() -> Values {
+        Values::of_bytes(VALUE_BYTES)
+    }
+
+    /// Values of so many bytes.
+    pub fn of_bytes(bytes: usize) -> Values {
         let mut pool = vec![0; POOL_BYTES];
         StdRng::seed_from_u64(1).fill_bytes(&mut pool);
-        Values(Bytes::from(pool))
+        Values { pool: Bytes::from(pool), bytes }
     }
 
     /// The value that key number `number` gets in pass number `pass`.
     pub fn of(&self, number: u64, pass: u64) -> Bytes {
         let at = (number ^ pass << 40).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
-        let at = at as usize % (POOL_BYTES - VALUE_BYTES);
-        self.0.slice(at..at + VALUE_BYTES)
+        let at = at as usize % (POOL_BYTES - self.bytes);
+        self.pool.slice(at..at + self.bytes)
     }
 }

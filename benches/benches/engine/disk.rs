@@ -87,7 +87,7 @@ fn absent_keys(bench: &mut Bench, drive: &Drive) {
 }
 
 /// What looking some keys up took.
-struct Gets {
+pub struct Gets {
     keys: usize,
     took: Duration,
     cpu: Duration,
@@ -97,13 +97,13 @@ struct Gets {
 }
 
 impl Gets {
-    fn rate(&self) -> f64 {
+    pub fn rate(&self) -> f64 {
         self.keys as f64 / self.took.as_secs_f64()
     }
-    fn reads_per_key(&self) -> f64 {
+    pub fn reads_per_key(&self) -> f64 {
         self.reads as f64 / self.keys as f64
     }
-    fn cpu_us_per_key(&self) -> f64 {
+    pub fn cpu_us_per_key(&self) -> f64 {
         self.cpu.as_secs_f64() * 1e6 / self.keys as f64
     }
     fn latency_us(&self, quantile: f64) -> f64 {
@@ -117,7 +117,7 @@ fn histogram() -> Histogram<u64> {
 }
 
 /// Looks all keys up, [`DEPTH`] at once.
-fn get_all(drive: &Drive, wanted: Vec<Key>, there: bool) -> Gets {
+pub fn get_all(drive: &Drive, wanted: Vec<Key>, there: bool) -> Gets {
     let (keys, wanted, next) = (wanted.len(), Rc::new(wanted), Rc::new(Cell::new(0)));
     let latencies = Rc::new(RefCell::new(histogram()));
     let reads = drive.disk.counts(Kind::Table).reads;

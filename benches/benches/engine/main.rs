@@ -1,5 +1,5 @@
 //! The storage engine through one shard's tree, without a server: lookups, amplification, stalls, and what tables cost
-//! in memory, each beside what is asked of it.
+//! in memory, each beside what is asked of it; why blocks are as large as they are, and values stand with their keys.
 //!
 //! `cargo bench -p ringkv-benches --bench engine -- [SCENARIO..] [--dir PATH] [--json FILE] [--scale F]`
 
@@ -17,6 +17,7 @@ mod overwrite;
 #[cfg(feature = "peers")]
 mod peer;
 mod report;
+mod sizes;
 mod soak;
 mod tasks;
 
@@ -65,6 +66,8 @@ enum Scenario {
     Budgets,
     /// The memtable beside maps in order: put, get, walk, seek.
     Memtables,
+    /// Blocks and values of several sizes: what reads and merges cost. Runs only when it is named.
+    Sizes,
     /// Overwrites at 70% of the highest rate, for minutes: how long a put waits. Runs only when it is named.
     Soak,
 }
@@ -111,7 +114,10 @@ fn main() -> anyhow::Result<()> {
     std::fs::create_dir_all(&args.dir).with_context(|| format!("making {}", args.dir.display()))?;
     let host = host::facts(&args.dir, args.scale);
     let mut bench = Bench { dir: args.dir, scale: args.scale, report: Report::new(args.json.as_deref(), host)? };
-    let all = Scenario::value_variants().iter().copied().filter(|scenario| *scenario != Scenario::Soak);
+    let all = Scenario::value_variants()
+        .iter()
+        .copied()
+        .filter(|scenario| !matches!(scenario, Scenario::Soak | Scenario::Sizes));
     let named = if args.scenarios.is_empty() { all.collect() } else { args.scenarios };
     for scenario in named {
         match scenario {
@@ -120,6 +126,7 @@ fn main() -> anyhow::Result<()> {
             Scenario::Overwrite => overwrite::run(&mut bench),
             Scenario::Budgets => budgets::run(&mut bench),
             Scenario::Memtables => memtables::run(&mut bench),
+            Scenario::Sizes => sizes::run(&mut bench),
             Scenario::Soak => soak::run(&mut bench, Duration::from_secs(args.seconds)),
         }
         bench.report.print()?;

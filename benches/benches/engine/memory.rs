@@ -14,9 +14,9 @@ use std::time::Instant;
 
 const ENTRIES: u64 = 1_000_000;
 /// A cache that holds a block of each key, though a block takes whole pages.
-const CACHE_OF_ALL_BYTES: usize = 256 << 20;
+pub const CACHE_OF_ALL_BYTES: usize = 256 << 20;
 /// Keys of one call.
-const BATCH: usize = 64;
+pub const BATCH: usize = 64;
 /// Measurements of one figure, of which the median counts.
 const ROUNDS: usize = 5;
 
@@ -118,7 +118,7 @@ fn measure(bench: &mut Bench, place: &str, drive: &Drive) {
 
 /// Looks keys up, `batch` at once, and copies their values as an answer would. How many were found, and how many only
 /// the disk knows.
-fn look(drive: &Drive, wanted: &[Key], batch: usize) -> (usize, usize) {
+pub fn look(drive: &Drive, wanted: &[Key], batch: usize) -> (usize, usize) {
     let (mut found, mut disk) = (0, 0);
     let mut answer = Vec::with_capacity(batch * VALUE_BYTES);
     for keys in wanted.chunks(batch) {
