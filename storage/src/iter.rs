@@ -6,6 +6,7 @@ use crate::gate::Pace;
 use crate::memtable::{Memtable, Walk};
 use crate::sst::view::{key_of, lay_key};
 use crate::sst::{Record, TreeKey, Value};
+use crate::tree::Inside;
 use crate::tree::run::{Run, RunScan};
 use bytes::Bytes;
 use ringkv_wire::ids::KeyspaceId;
@@ -220,14 +221,20 @@ pub struct TreeIter<D: Disk> {
     merge: MergeIter<D>,
     /// A table of these keys could not be opened: nobody knows all of them.
     closed: Option<StorageError>,
-    /// When it began: what had expired then is not told.
+    /// Which keys are told, and when it began: what had expired then is not.
+    inside: Option<Inside>,
     log_time_ms: u64,
     pace: Pace,
 }
 
 impl<D: Disk> TreeIter<D> {
-    pub(crate) fn new(merge: MergeIter<D>, closed: Option<StorageError>, log_time_ms: u64) -> TreeIter<D> {
-        TreeIter { merge, closed, log_time_ms, pace: Pace::default() }
+    pub(crate) fn new(
+        merge: MergeIter<D>,
+        closed: Option<StorageError>,
+        inside: Option<Inside>,
+        log_time_ms: u64,
+    ) -> TreeIter<D> {
+        TreeIter { merge, closed, inside, log_time_ms, pace: Pace::default() }
     }
 
     /// The next key with its newest value, ordered by (keyspace, key); none at the end. Keyspace 0 is walked too. The value's
@@ -239,7 +246,9 @@ impl<D: Disk> TreeIter<D> {
         while self.merge.next().await? {
             let Some(head) = self.merge.head() else { break };
             let (keyspace, bytes) = (head.key.0, head.key.1.len());
+            let told = self.inside.as_ref().is_none_or(|inside| inside(head.key));
             let Record { version, value, expiry_ms } = head.record.at(self.log_time_ms);
+            let value = value.filter(|_| told);
             if let Some(value) = value.and_then(|_| self.merge.value()) {
                 let key = Bytes::copy_from_slice(self.merge.head().map_or(&[], |head| head.key.1));
                 self.pace.step(bytes).await;

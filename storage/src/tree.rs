@@ -60,6 +60,9 @@ impl<'k> Sought<'k> {
     }
 }
 
+/// Whether a key is the tree's.
+pub(crate) type Inside = Rc<dyn Fn(TreeKey<'_>) -> bool>;
+
 /// What memory says of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lookup<'t> {
@@ -113,6 +116,8 @@ pub(crate) struct TreeState<D: Disk> {
     frozen: RefCell<Vec<Frozen>>,
     next_frozen: Cell<u64>,
     version: RefCell<Rc<Version<D>>>,
+    /// Which keys are its own, when not all are.
+    inside: RefCell<Option<Inside>>,
     /// What its tables weigh.
     weight: Cell<Weight>,
     /// What has an expiry up to then is gone.
@@ -149,6 +154,7 @@ impl<D: Disk> TreeState<D> {
             next_frozen: Cell::new(1),
             log_time_ms: Cell::new(version.at.as_ref().map_or(0, |at| at.log_time_ms)),
             version: RefCell::new(Rc::new(version)),
+            inside: RefCell::default(),
             weight: Cell::new(weight),
             flushing: Gate::default(),
             merging: Gate::default(),
@@ -177,6 +183,16 @@ impl<D: Disk> TreeState<D> {
     fn frozen_to(&self, number: u64) -> Vec<Rc<Memtable>> {
         let frozen = self.frozen.borrow();
         frozen.iter().filter(|frozen| frozen.number <= number).map(|frozen| frozen.memtable.clone()).collect()
+    }
+
+    /// Which keys are its own; none: all.
+    pub(crate) fn inside(&self) -> Option<Inside> {
+        self.inside.borrow().clone()
+    }
+
+    /// Whether a key is its own.
+    fn owns(&self, key: TreeKey<'_>) -> bool {
+        self.inside.borrow().as_ref().is_none_or(|inside| inside(key))
     }
 
     pub(crate) fn log_time_ms(&self) -> u64 {
@@ -227,6 +243,12 @@ impl<D: Disk> Tree<D> {
         self.state.log_time_ms.set(self.state.log_time_ms().max(log_time_ms));
     }
 
+    /// Of the keys only those are the tree's of which `inside` is true, from now on: its interval of positions became smaller. Others
+    /// are found by no read, and merges drop them; so it must never become larger again. The owner's own keyspace 0 is asked too.
+    pub fn narrow(&self, inside: impl Fn(KeyspaceId, &[u8]) -> bool + 'static) {
+        self.state.inside.replace(Some(Rc::new(move |(keyspace, key)| inside(keyspace, key))));
+    }
+
     fn write(&self, index: u64, key: TreeKey<'_>, value: Option<Bytes>, expiry_ms: u64) {
         let flushed = self.state.version.borrow().at.as_ref().map_or(0, |at| at.index);
         assert!(index > flushed, "redo begins behind the flushed index {flushed}, not at {index}");
@@ -243,7 +265,7 @@ impl<D: Disk> Tree<D> {
     /// When `keys` or `each` writes to the tree.
     pub fn look<'k>(&self, keys: impl IntoIterator<Item = Sought<'k>>, mut each: impl FnMut(Lookup<'_>)) {
         let (active, frozen, version) = (self.state.active.borrow(), self.state.frozen.borrow(), self.state.version());
-        let (mut keys, log_time_ms) = (keys.into_iter(), self.state.log_time_ms());
+        let (mut keys, log_time_ms, inside) = (keys.into_iter(), self.state.log_time_ms(), self.state.inside.borrow());
         let mut some = [Sought::default(); SIDE_BY_SIDE];
         loop {
             let mut count = 0;
@@ -259,6 +281,9 @@ impl<D: Disk> Tree<D> {
             let mut missing = 0;
             for ((key, hint), slot) in some.iter().zip(hints).zip(&mut slots) {
                 *slot = active.get_hinted(key.tree_key(), hint).or_else(|| in_frozen(&frozen, *key));
+                if inside.as_ref().is_some_and(|inside| !inside(key.tree_key())) {
+                    *slot = Some(Record::new(0, None));
+                }
                 missing += usize::from(slot.is_none());
             }
             if missing == 0 || version.runs.is_empty() {
@@ -314,7 +339,7 @@ impl<D: Disk> Tree<D> {
         key: &[u8],
     ) -> impl Future<Output = Result<Option<Value>, StorageError>> + 'static {
         let sought = Sought::new(keyspace, key);
-        let memory = self.state.in_memory(sought);
+        let memory = if self.state.owns(sought.tree_key()) { self.state.in_memory(sought) } else { Some(None) };
         let (engine, hash, log_time_ms) = (self.engine.clone(), sought.hash, self.state.log_time_ms());
         // Only a key that memory does not know is carried to the disk.
         let disk = memory.is_none().then(|| (self.state.version(), Bytes::copy_from_slice(key)));
@@ -385,7 +410,8 @@ impl<D: Disk> Tree<D> {
         let memtables: Vec<_> = copied.into_iter().chain(self.state.frozen_to(u64::MAX)).collect();
         let version = self.state.version();
         let closed = version.closed_in(&span);
-        TreeIter::new(MergeIter::new(&memtables, &version.runs, span, way), closed, self.state.log_time_ms())
+        let merge = MergeIter::new(&memtables, &version.runs, span, way);
+        TreeIter::new(merge, closed, self.state.inside(), self.state.log_time_ms())
     }
 
     /// From now on the tables are these.

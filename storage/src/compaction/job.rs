@@ -9,6 +9,7 @@ use crate::manifest::{Bounds, TableEntry};
 use crate::sst::TreeKey;
 use crate::sst::compress::Compression;
 use crate::sst::writer::{TableWriter, Unborn};
+use crate::tree::Inside;
 use crate::tree::run::Member;
 use std::rc::Rc;
 
@@ -22,6 +23,8 @@ pub(crate) struct Shape {
     pub(crate) run: u64,
     /// Nothing is older: tombstones are left out.
     pub(crate) to_the_oldest: bool,
+    /// What of it is the tree's, when not all is.
+    pub(crate) inside: Option<Inside>,
     /// What has expired by then is a tombstone, ms.
     pub(crate) log_time_ms: u64,
     /// Cut before a table gets longer.
@@ -68,7 +71,8 @@ pub(crate) async fn write_tables<D: Disk>(
     while records.next().await? {
         let Some(head) = records.head() else { break };
         let record = head.record.at(shape.log_time_ms);
-        if record.value.is_none() && shape.to_the_oldest {
+        let is_foreign = shape.inside.as_ref().is_some_and(|inside| !inside(head.key));
+        if is_foreign || (record.value.is_none() && shape.to_the_oldest) {
             pace.step(head.key.1.len()).await;
             continue;
         }

@@ -38,9 +38,9 @@ impl Weight {
 /// Turns that a merge leaves to a running flush after each of its own.
 pub fn turns_left(pressure: f64) -> usize {
     match pressure {
-        p if p < 0.4 => 3,
-        p if p < 0.5 => 2,
-        p if p < 0.6 => 1,
+        p if p < 0.3 => 3,
+        p if p < 0.4 => 2,
+        p if p < 0.5 => 1,
         _ => 0,
     }
 }
@@ -48,7 +48,7 @@ pub fn turns_left(pressure: f64) -> usize {
 /// What the jobs need for a byte that is written, about, ns: at so much a writer leaves them as much time as they take.
 const JOBS_NS: f64 = 10.0;
 /// The pressure, and how full the memory behind a running flush is, at which a writer does.
-const PRESSURE_EVEN: f64 = 0.6;
+const PRESSURE_EVEN: f64 = 0.57;
 const FILLED_EVEN: f64 = 0.5;
 
 /// The pressure as writers feel it: as it was over the last `memtable_bytes` written, about. Each flush and each merge changes it at

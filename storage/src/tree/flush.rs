@@ -121,7 +121,16 @@ impl<D: Disk> Tree<D> {
         let mut guards: Vec<_> = facts.iter().filter(|fact| fact.level == base).map(laid).collect();
         guards.sort();
         let piece_bytes = self.engine.options.table_bytes / PIECE_PART;
-        let (log_time_ms, table_bytes) = (self.state.log_time_ms(), u64::MAX);
-        Shape { is_flush: true, level: 0, run, to_the_oldest: false, log_time_ms, table_bytes, guards, piece_bytes }
+        Shape {
+            is_flush: true,
+            level: 0,
+            run,
+            to_the_oldest: false,
+            inside: self.state.inside(),
+            log_time_ms: self.state.log_time_ms(),
+            table_bytes: u64::MAX,
+            guards,
+            piece_bytes,
+        }
     }
 }

@@ -58,6 +58,7 @@ impl<D: Disk> Tree<D> {
                 run: choice.run,
                 to_the_oldest: choice.to_the_oldest,
                 table_bytes: choice.table_bytes,
+                inside: self.state.inside(),
                 log_time_ms: self.state.log_time_ms(),
                 guards: Vec::new(),
                 piece_bytes: 0,

@@ -5,6 +5,7 @@ mod crash;
 mod expiry;
 mod faults;
 mod harness;
+mod interval;
 mod model;
 mod older;
 mod real;
