@@ -119,7 +119,9 @@ impl<D: Disk> Tree<D> {
             lay_key(fact.least, &mut laid);
             laid
         };
-        let mut guards: Vec<_> = facts.iter().filter(|fact| fact.level == base).map(laid).collect();
+        // A level that has just come into use has no tables yet: uncut, this flush would lie above all of the next one.
+        let below = facts.iter().map(|fact| fact.level).filter(|level| *level >= base).min();
+        let mut guards: Vec<_> = facts.iter().filter(|fact| Some(fact.level) == below).map(laid).collect();
         guards.sort();
         let piece_bytes = self.engine.options.table_bytes / PIECE_PART;
         Shape { is_flush: true, level: 0, run, to_the_oldest: false, table_bytes: u64::MAX, guards, piece_bytes }

@@ -2,8 +2,10 @@
 
 mod basic;
 mod crash;
+mod cuts;
 mod faults;
 mod harness;
+mod levels;
 mod model;
 mod older;
 mod real;
