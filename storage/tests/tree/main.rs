@@ -2,6 +2,7 @@
 
 mod basic;
 mod crash;
+mod crash_levels;
 mod cuts;
 mod faults;
 mod harness;
