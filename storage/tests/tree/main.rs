@@ -12,4 +12,5 @@ mod older;
 mod real;
 mod repair;
 mod rot;
+mod same_bytes;
 mod snapshot;

@@ -22,7 +22,7 @@ impl Wake for Unpark {
 }
 
 /// Drives a future on this thread; the disk's thread wakes it.
-fn block_on<T>(future: impl Future<Output = T>) -> T {
+pub fn block_on<T>(future: impl Future<Output = T>) -> T {
     let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
     let mut future = pin!(future);
     loop {
