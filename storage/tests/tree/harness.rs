@@ -106,8 +106,17 @@ impl Replica {
 
     /// What the tree must say when it reflects the log up to its end and was last flushed at `flushed`.
     pub fn expected(&self, flushed: u64) -> Map {
+        self.expected_of(self.log.len(), flushed)
+    }
+
+    /// What the tables must say when they were last flushed at `flushed`.
+    pub fn expected_at(&self, flushed: u64) -> Map {
+        self.expected_of(flushed as usize, flushed)
+    }
+
+    fn expected_of(&self, writes: usize, flushed: u64) -> Map {
         let mut map = Map::new();
-        for (version, write) in (1..).zip(&self.log) {
+        for (version, write) in (1..).zip(&self.log[..writes]) {
             let key = (write.keyspace, write.key.clone());
             match write.value.clone() {
                 Some(value) => map.insert(key, Value { value, version }),
