@@ -47,18 +47,20 @@ pub fn levels(disk: &FaultDisk) -> BTreeMap<u64, u8> {
     record(disk).tables.into_iter().map(|table| (table.place.number, table.level)).collect()
 }
 
-/// The footer and the properties of a table file.
-pub fn sections_of(disk: &FaultDisk, path: &str) -> (Footer, Properties) {
+/// The footer of a table file.
+pub fn footer_of(bytes: &[u8]) -> Footer {
+    Footer::decode(&bytes[bytes.len() - FOOTER_BYTES..], bytes.len() as u64, "").expect("a footer")
+}
+
+fn properties_of(disk: &FaultDisk, path: &str) -> Properties {
     let bytes = disk.peek(path).expect("there");
-    let footer = Footer::decode(&bytes[bytes.len() - FOOTER_BYTES..], bytes.len() as u64, path).expect("a footer");
-    let range = footer.properties.range.start as usize..footer.properties.range.end as usize;
-    let properties = Properties::decode(&bytes[range]).expect("properties");
-    (footer, properties)
+    let range = footer_of(&bytes).properties.range;
+    Properties::decode(&bytes[range.start as usize..range.end as usize]).expect("properties")
 }
 
 /// Tombstones in all table files.
 pub fn tombstones(disk: &FaultDisk) -> u64 {
-    table_files(disk).iter().map(|path| sections_of(disk, path).1.tombstones).sum()
+    table_files(disk).iter().map(|path| properties_of(disk, path).tombstones).sum()
 }
 
 /// The directory holds what the manifest names and nothing else.
