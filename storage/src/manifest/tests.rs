@@ -226,8 +226,9 @@ fn what_one_move_could_not_remove_goes_with_the_next() {
     assert!(stayed > 5, "{stayed} left something");
 }
 
+/// File numbers found by the fuzz target `manifest`: the next one overflowed.
 #[test]
-fn levels_and_runs_that_cannot_be_are_damage() {
+fn levels_runs_and_files_that_cannot_be_are_damage() {
     let read = |change: &dyn Fn(&mut TableEntry)| {
         let mut record = record(10, 3);
         change(&mut record.tables[1]);
@@ -237,4 +238,6 @@ fn levels_and_runs_that_cannot_be_are_damage() {
     assert_eq!(read(&|_| ()).expect("a good one"), 1);
     assert!(matches!(read(&|table| table.level = 7), Err(StorageError::Damaged { .. })));
     assert!(matches!(read(&|table| table.run = u64::MAX), Err(StorageError::Damaged { .. })));
+    assert!(matches!(read(&|table| table.place.number = u64::MAX), Err(StorageError::Damaged { .. })));
+    assert!(matches!(read(&|table| table.place.bytes = 1 << 60), Err(StorageError::Damaged { .. })));
 }
