@@ -2,7 +2,6 @@
 
 mod basic;
 mod crash;
-mod crash_levels;
 mod cuts;
 mod faults;
 mod harness;
@@ -10,9 +9,6 @@ mod levels;
 mod model;
 mod older;
 mod real;
-mod regions;
 mod repair;
 mod rot;
-mod rot_regions;
-mod same_bytes;
 mod snapshot;

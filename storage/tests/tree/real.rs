@@ -1,5 +1,7 @@
 //! The same on real files.
 
+mod same_bytes;
+
 use crate::harness::{DIR, SHARD, at, options};
 use bytes::Bytes;
 use ringkv_storage::disk::Disk;
@@ -22,7 +24,7 @@ impl Wake for Unpark {
 }
 
 /// Drives a future on this thread; the disk's thread wakes it.
-pub fn block_on<T>(future: impl Future<Output = T>) -> T {
+fn block_on<T>(future: impl Future<Output = T>) -> T {
     let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
     let mut future = pin!(future);
     loop {

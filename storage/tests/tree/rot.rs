@@ -1,5 +1,8 @@
 //! One flipped bit anywhere: an error that says where, or no harm. Never a panic, never wrong data.
 
+mod parts;
+mod regions;
+
 use crate::harness::{DIR, Replica, SHARD, open, table_files, walk};
 use ringkv_storage::disk::fault::{Fault, FaultDisk, Injection, block_on};
 use ringkv_storage::error::StorageError;
@@ -19,7 +22,7 @@ fn store() -> Replica {
 }
 
 /// Opens and reads all, also keys that nobody wrote; answers the first thing found wrong. Wrong data is a panic.
-pub fn read_all(disk: &FaultDisk, sound: &Replica) -> Option<StorageError> {
+fn read_all(disk: &FaultDisk, sound: &Replica) -> Option<StorageError> {
     let expected = sound.expected(sound.index());
     let is_damage = |error: &StorageError| assert!(matches!(error, StorageError::Damaged { .. }), "{error}");
     let tree = match open(disk, 9) {

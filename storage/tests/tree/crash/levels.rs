@@ -1,5 +1,6 @@
 //! A crash at every change of the disk while a tree of several levels is flushed, merged, moved and opened.
 
+use super::crash;
 use crate::harness::{Replica, at, open_as, walk};
 use crate::levels::{assert_no_strangers, base, key, levels, options, tombstones};
 use bytes::Bytes;
@@ -66,10 +67,6 @@ fn script(
 
 fn merge(replica: &Replica) -> Result<(), StorageError> {
     block_on(replica.tree.merge())
-}
-
-fn crash(disk: &FaultDisk, power: bool) -> FaultDisk {
-    if power { disk.crash_power() } else { disk.crash_process() }
 }
 
 /// Everything durable is there, nothing else is, and the tree goes on: a flush, its merges, a power loss.

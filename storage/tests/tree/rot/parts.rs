@@ -1,9 +1,9 @@
 //! Rot in every part of every file of a store of levels: found where it is, and nothing but that is wrong.
 
+use super::read_all;
+use super::regions::{Regions, of_current, of_edit, of_table};
 use crate::harness::{DIR, Replica, table_files};
 use crate::levels::{self, KEYS, key};
-use crate::regions::{Regions, of_current, of_edit, of_table};
-use crate::rot::read_all;
 use ringkv_storage::disk::fault::{FaultDisk, block_on};
 use ringkv_storage::engine::EngineOptions;
 use ringkv_storage::error::StorageError;

@@ -1,7 +1,7 @@
 //! The bytes that rest do not depend on the disk: the same history makes the same files on each of them.
 
+use super::block_on;
 use crate::harness::{DIR, at, options, sealed};
-use crate::real::block_on;
 use bytes::Bytes;
 use ringkv_storage::disk::fault::FaultDisk;
 use ringkv_storage::disk::plain::PlainDisk;
