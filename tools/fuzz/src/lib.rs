@@ -10,6 +10,7 @@
 
 mod edits;
 mod sealed;
+mod sections;
 mod seeds;
 mod storage;
 mod wire;
@@ -39,8 +40,8 @@ pub const TARGETS: [Target; 17] = [
     Target { name: "history", run: wire::history },
     Target { name: "log", run: storage::log },
     Target { name: "tree", run: storage::tree },
-    Target { name: "sections", run: storage::sections },
-    Target { name: "compressed", run: storage::compressed },
+    Target { name: "sections", run: sections::sections },
+    Target { name: "compressed", run: sections::compressed },
     Target { name: "records", run: storage::records },
     Target { name: "tables", run: sealed::tables },
     Target { name: "manifest", run: sealed::manifest },

@@ -30,7 +30,7 @@ fn write(shard: u32, n: u64) -> (KeyspaceId, [u8; 8], Option<Bytes>) {
     let key = (mixed % (400 + u64::from(shard) * 50)).to_be_bytes();
     let bytes = (mixed >> 20) as usize % if n.is_multiple_of(97) { 20_000 } else { 500 };
     let value = (0..bytes).map(|at| if n.is_multiple_of(2) { n as u8 } else { (mixed >> (at % 57)) as u8 ^ at as u8 });
-    (KeyspaceId(1 + (mixed >> 60) as u32 % 2), key, (n % 7 > 0).then(|| value.collect()))
+    (KeyspaceId(1 + (mixed >> 60) as u32 % 2), key, (!n.is_multiple_of(7)).then(|| value.collect()))
 }
 
 /// Rounds of writes to several trees, flushes, merges over levels, and an opening in the middle.

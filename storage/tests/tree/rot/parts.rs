@@ -81,7 +81,7 @@ fn gaps(regions: &Regions, bytes: usize) -> Vec<Range<usize>> {
     let mut sorted: Vec<_> = regions.list.iter().map(|(_, range)| range.clone()).collect();
     sorted.sort_by_key(|range| range.start);
     let (mut gaps, mut end) = (Vec::new(), 0);
-    for range in sorted.into_iter().chain([bytes..bytes]) {
+    for range in sorted.into_iter().chain(std::iter::once(bytes..bytes)) {
         assert!(range.start >= end, "parts do not overlap");
         gaps.push(end..range.start);
         end = range.end;
