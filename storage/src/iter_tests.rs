@@ -11,7 +11,7 @@ type Layer = BTreeMap<Key, (u64, Option<Vec<u8>>)>;
 
 /// Few letters and short: the same keys come in several sources, and one is the beginning of the next.
 fn key() -> impl Strategy<Value = Key> {
-    (0u32..3, prop::collection::vec(prop::sample::select(vec![0u8, 7, 255]), 0..4))
+    (0u32..3, prop::collection::vec(prop::sample::select(vec![0u8, 7, 254, 255]), 0..4))
         .prop_map(|(keyspace, key)| (KeyspaceId(keyspace), key))
 }
 
