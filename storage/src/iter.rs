@@ -259,3 +259,7 @@ impl<D: Disk> TreeIter<D> {
         Ok(None)
     }
 }
+
+#[cfg(test)]
+#[path = "iter_tests.rs"]
+mod tests;

@@ -48,7 +48,7 @@ struct State<D: Disk> {
     ids: Box<dyn FnMut() -> [u8; 16]>,
     /// A switch of CURRENT whose outcome is unknown and may still change.
     switching: bool,
-    /// Numbers of all manifest files that CURRENT names, named, or may name.
+    /// Numbers of all manifest files that CURRENT names, named, or may name, and of those that could not be removed.
     files: Vec<u64>,
 }
 
@@ -200,14 +200,12 @@ impl<D: Disk> Inner<D> {
             state.number += 1;
             Current { number: state.number, id: (state.ids)() }
         };
-        let next = join(&self.dir, &format!("{CURRENT}-{:016x}", current.number));
+        let next = self.pointer(current.number);
         let made = self.make(&current, &next, &trees).await;
         let open = match made {
             Ok(open) => open,
             Err(error) => {
-                for path in [&self.path(current.number), &next] {
-                    let _ = self.disk.remove(path).await;
-                }
+                self.remove(current.number).await;
                 return Err(error);
             }
         };
@@ -231,9 +229,19 @@ impl<D: Disk> Inner<D> {
             std::mem::replace(&mut state.files, vec![current.number])
         };
         for number in stale.into_iter().filter(|number| *number != current.number) {
-            let _ = self.disk.remove(&self.path(number)).await;
+            self.remove(number).await;
         }
         Ok(())
+    }
+
+    /// Removes the files of a manifest that CURRENT does not name. What cannot be removed goes with the next move.
+    async fn remove(&self, number: u64) {
+        for path in [self.path(number), self.pointer(number)] {
+            match self.disk.remove(&path).await {
+                Ok(()) | Err(DiskError::NotFound { .. }) => {}
+                Err(_) => self.state.borrow_mut().files.push(number),
+            }
+        }
     }
 
     /// Makes the files of a fresh manifest and of the CURRENT that names it, durable under other names.
@@ -259,6 +267,11 @@ impl<D: Disk> Inner<D> {
 
     fn path(&self, number: u64) -> String {
         join(&self.dir, &format!("{MANIFEST}{number:016x}"))
+    }
+
+    /// The name of the CURRENT to be that names a manifest.
+    fn pointer(&self, number: u64) -> String {
+        join(&self.dir, &format!("{CURRENT}-{number:016x}"))
     }
 }
 

@@ -13,7 +13,7 @@ pub use crate::sst::Value;
 pub use scrub::ScrubPlace;
 pub use snapshot::{Receiver, TableSet};
 
-use crate::compaction::choose::{Policy, choose};
+use crate::compaction::choose::Policy;
 use crate::compaction::pace::Weight;
 use crate::disk::Disk;
 use crate::engine::EngineState;
@@ -236,8 +236,8 @@ impl<D: Disk> Tree<D> {
         self.write(index, (keyspace, key), None, NEVER_MS);
     }
 
-    /// The log time has come to this, ms: reads and merges from now on go by it. Never goes back; a flush remembers it by what
-    /// it is told to reflect.
+    /// The log time has come to this, ms: reads from now on go by it. Never goes back. Flushes and merges go by the log time that
+    /// the last flush was told to reflect, so that tables hold what there was then, whenever they are merged.
     #[inline]
     pub fn advance(&self, log_time_ms: u64) {
         self.state.log_time_ms.set(self.state.log_time_ms().max(log_time_ms));
@@ -365,18 +365,12 @@ impl<D: Disk> Tree<D> {
 
     /// Whether a merge of its tables is worth it.
     pub fn wants_merge(&self) -> bool {
-        self.state.version().wants_merge(&self.policy())
+        self.state.version().wants_merge(&self.engine.policy())
     }
 
     /// Whether [`Tree::settle`] would do something.
     pub fn wants_settling(&self) -> bool {
-        let policy = Policy { settle: true, ..self.policy() };
-        choose(&self.state.version().facts(), &policy).is_some()
-    }
-
-    /// When to merge.
-    fn policy(&self) -> Policy {
-        Policy { log_time_ms: self.state.log_time_ms(), ..self.engine.policy() }
+        self.state.version().choice(&Policy { settle: true, ..self.engine.policy() }).is_some()
     }
 
     /// Number of durable tables.
@@ -416,7 +410,8 @@ impl<D: Disk> Tree<D> {
 
     /// From now on the tables are these.
     fn show(&self, version: Version<D>) {
-        let (before, now) = (self.state.weight.get(), version.weight(&self.policy()));
+        let (before, now) = (self.state.weight.get(), version.weight(&self.engine.policy()));
+        self.advance(version.log_time_ms());
         self.state.version.replace(Rc::new(version));
         self.state.weight.set(now);
         self.engine.weigh(before, now);

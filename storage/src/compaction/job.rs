@@ -114,3 +114,7 @@ pub(crate) async fn write_tables<D: Disk>(
 fn is_at_or_behind(key: TreeKey<'_>, guard: &[u8]) -> bool {
     crate::sst::view::key_of(guard).is_none_or(|guard| key >= guard)
 }
+
+#[cfg(test)]
+#[path = "job_tests.rs"]
+mod tests;

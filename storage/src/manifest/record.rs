@@ -6,6 +6,7 @@ use crate::manifest::sector::{self, PAYLOAD_BYTES, SECTOR_BYTES};
 use crate::sst::properties::Properties;
 use crate::sst::reader::TableRef;
 use crate::sst::{TableId, TreeKey};
+use crate::tree::snapshot::TABLE_BYTES_MAX;
 use bytes::Bytes;
 use ringkv_wire::codec::{Put, Reader, WireError};
 use ringkv_wire::ids::{KeyspaceId, ShardId};
@@ -22,8 +23,22 @@ const TABLE_BYTES_1: usize = 32;
 /// A bound is kept up to this length.
 const BOUND_BYTES_MAX: usize = 1024;
 const GREATEST_CUT: u8 = 1;
-/// Runs are counted up from 1.
-const RUN_MAX: u64 = u64::MAX >> 1;
+/// Runs and files are counted up from 1.
+const NUMBER_MAX: u64 = u64::MAX >> 1;
+
+/// What is read, by name, and the most that is ever written.
+type Limits<const N: usize> = [(&'static str, u64, u64); N];
+
+fn limits_of(place: &TableRef) -> Limits<2> {
+    [("file number", place.number, NUMBER_MAX), ("file bytes", place.bytes, TABLE_BYTES_MAX)]
+}
+
+fn within<const N: usize>(limits: &Limits<N>) -> Result<(), WireError> {
+    match limits.iter().find(|(_, got, limit)| got > limit) {
+        Some(&(what, got, limit)) => Err(WireError::Limit { what, got, limit }),
+        None => Ok(()),
+    }
+}
 
 /// What a tree's tables reflect: the state of its shard at a log index.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -131,11 +146,8 @@ impl TableEntry {
     fn decode(r: &mut Reader) -> Result<TableEntry, WireError> {
         let place = TableRef { id: TableId(r.layout()?), number: r.u64()?, bytes: r.u64()? };
         let (run, level, flags) = (r.u64()?, r.u8()?, r.u8()?);
-        for (what, got, limit) in [("level", level.into(), LAST_LEVEL.into()), ("run", run, RUN_MAX)] {
-            if got > limit {
-                return Err(WireError::Limit { what, got, limit });
-            }
-        }
+        within(&[("level", level.into(), LAST_LEVEL.into()), ("run", run, NUMBER_MAX)])?;
+        within(&limits_of(&place))?;
         let (least_bytes, greatest_bytes, _) = (r.u16()?, r.u16()?, r.u16()?);
         let (least, greatest) = (KeyspaceId(r.u32()?), KeyspaceId(r.u32()?));
         let least = (least, Bytes::copy_from_slice(&r.take(usize::from(least_bytes))?));
@@ -147,6 +159,7 @@ impl TableEntry {
     /// Table number `at` from the newest of `count`: version 1 knew neither levels nor bounds.
     fn decode_1(r: &mut Reader, at: usize, count: usize) -> Result<TableEntry, WireError> {
         let place = TableRef { id: TableId(r.layout()?), number: r.u64()?, bytes: r.u64()? };
+        within(&limits_of(&place))?;
         Ok(TableEntry { place, level: 0, run: (count - at) as u64, bounds: Bounds::all() })
     }
 }

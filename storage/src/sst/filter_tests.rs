@@ -44,6 +44,19 @@ fn the_keys_of_one_shard_spread_over_all_pieces() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
     #[test]
+    fn no_key_is_denied_however_alike_the_hashes_are(
+        hashes in prop::collection::vec(prop_oneof![any::<u64>(), 0u64..50, (0u64..50).prop_map(|n| n << 32), (0u64..50).prop_map(|n| u64::MAX - n)], 1..400),
+    ) {
+        let (section, pieces) = build(hashes.iter().copied());
+        prop_assert_eq!(pieces, 1, "it could be made");
+        let filter = Filter::new(&section, pieces).unwrap();
+        prop_assert!(filter.verify());
+        for hash in hashes {
+            prop_assert!(filter.may_contain(hash), "{:#x}", hash);
+        }
+    }
+
+    #[test]
     fn descriptors_that_pass_the_check_never_lead_outside(
         piece in (any::<u64>(), 0u32..6, any::<bool>(), 0u32..40, 0u32..80), probes in prop::collection::vec(any::<u64>(), 20),
     ) {

@@ -193,3 +193,7 @@ impl<D: Disk> TableScan<D> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+#[path = "scan_tests.rs"]
+mod tests;

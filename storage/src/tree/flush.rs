@@ -79,7 +79,7 @@ impl<D: Disk> Tree<D> {
         memtables.insert(0, Rc::new(seal));
         let run = self.state.version().next_run();
         let records = MergeIter::new(&memtables, &[], Span::all(), Way::Up);
-        let made = write_tables(&self.engine, records, &self.flush_shape(run)).await?;
+        let made = write_tables(&self.engine, records, &self.flush_shape(run, at.log_time_ms)).await?;
 
         let edit = self.engine.manifest.edit().await;
         let now = self.state.version();
@@ -109,7 +109,7 @@ impl<D: Disk> Tree<D> {
     }
 
     /// Cut where the tables begin that this flush will be merged with.
-    fn flush_shape(&self, run: u64) -> Shape {
+    fn flush_shape(&self, run: u64, log_time_ms: u64) -> Shape {
         let version = self.state.version();
         let facts = version.facts();
         let base = base_level(&facts, &self.engine.policy());
@@ -118,7 +118,9 @@ impl<D: Disk> Tree<D> {
             lay_key(fact.least, &mut laid);
             laid
         };
-        let mut guards: Vec<_> = facts.iter().filter(|fact| fact.level == base).map(laid).collect();
+        // A level that has just come into use has no tables yet: uncut, this flush would lie above all of the next one.
+        let below = facts.iter().map(|fact| fact.level).filter(|level| *level >= base).min();
+        let mut guards: Vec<_> = facts.iter().filter(|fact| Some(fact.level) == below).map(laid).collect();
         guards.sort();
         let piece_bytes = self.engine.options.table_bytes / PIECE_PART;
         Shape {
@@ -127,7 +129,7 @@ impl<D: Disk> Tree<D> {
             run,
             to_the_oldest: false,
             inside: self.state.inside(),
-            log_time_ms: self.state.log_time_ms(),
+            log_time_ms,
             table_bytes: u64::MAX,
             guards,
             piece_bytes,

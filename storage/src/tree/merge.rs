@@ -1,6 +1,6 @@
 //! Running the merge that compaction chose.
 
-use crate::compaction::choose::{Choice, Policy, choose};
+use crate::compaction::choose::{Choice, Policy};
 use crate::compaction::job::{Shape, write_tables};
 use crate::disk::Disk;
 use crate::error::StorageError;
@@ -16,7 +16,7 @@ impl<D: Disk> Tree<D> {
     /// dropped them and their last reader is gone. A table that cannot be read is an error, changes nothing, and is left alone
     /// by later merges; any other failure changes nothing either.
     pub fn merge(&self) -> impl Future<Output = Result<(), StorageError>> + 'static {
-        let merging = self.merge_as(self.policy());
+        let merging = self.merge_as(self.engine.policy());
         async move { merging.await.map(drop) }
     }
 
@@ -24,7 +24,7 @@ impl<D: Disk> Tree<D> {
     pub fn settle(&self) -> impl Future<Output = Result<(), StorageError>> + 'static {
         let tree = self.clone();
         async move {
-            while tree.merge_as(Policy { settle: true, ..tree.policy() }).await? {}
+            while tree.merge_as(Policy { settle: true, ..tree.engine.policy() }).await? {}
             Ok(())
         }
     }
@@ -35,7 +35,7 @@ impl<D: Disk> Tree<D> {
         async move {
             let _pass = turn.await;
             let version = tree.state.version();
-            let Some(choice) = choose(&version.facts(), &policy) else { return Ok(false) };
+            let Some(choice) = version.choice(&policy) else { return Ok(false) };
             let merged = tree.merge_now(&version, choice).await;
             drop(version);
             let counter = if merged.is_ok() { &tree.engine.merges } else { &tree.engine.failures };
@@ -59,7 +59,7 @@ impl<D: Disk> Tree<D> {
                 to_the_oldest: choice.to_the_oldest,
                 table_bytes: choice.table_bytes,
                 inside: self.state.inside(),
-                log_time_ms: self.state.log_time_ms(),
+                log_time_ms: before.log_time_ms(),
                 guards: Vec::new(),
                 piece_bytes: 0,
             };

@@ -1,7 +1,7 @@
 //! The durable side of a tree, swapped whole.
 
 use crate::cache::{BlockCache, Reader, Spot};
-use crate::compaction::choose::{Facts, LAST_LEVEL, Policy, choose, debt_bytes};
+use crate::compaction::choose::{Choice, Facts, LAST_LEVEL, Policy, choose, debt_bytes};
 use crate::compaction::pace::Weight;
 use crate::disk::Disk;
 use crate::engine::EngineState;
@@ -25,18 +25,8 @@ pub(crate) struct Version<D: Disk> {
     pub(crate) at: Option<Flushed>,
     /// Newest first: those of flushes, then the levels downwards.
     pub(crate) runs: Vec<Rc<Run<D>>>,
-    /// Whether a merge is wanted: asked of so many sound tables, and true up to a log time.
-    wanted: Cell<Option<Wanted>>,
-}
-
-/// Whether a merge is wanted.
-#[derive(Clone, Copy)]
-struct Wanted {
-    is: bool,
-    /// Of how many tables that could be read.
-    sound: usize,
-    /// Before this log time, ms.
-    until_ms: u64,
+    /// Whether a merge is wanted, and how many tables could be read when that was asked.
+    wanted: Cell<Option<(usize, bool)>>,
 }
 
 /// How far the search for a key has come.
@@ -158,18 +148,25 @@ impl<D: Disk> Version<D> {
         Weight { all, upper: all - last, debt: debt_bytes(&self.facts(), policy), mapped }
     }
 
+    /// The log time that the tables reflect, ms: what has expired by then has no place in them.
+    pub(crate) fn log_time_ms(&self) -> u64 {
+        self.at.as_ref().map_or(0, |at| at.log_time_ms)
+    }
+
+    /// The most urgent merge, if any is wanted.
+    pub(crate) fn choice(&self, policy: &Policy) -> Option<Choice> {
+        choose(&self.facts(), &Policy { log_time_ms: self.log_time_ms(), ..*policy })
+    }
+
     /// Whether a merge is wanted.
     pub(crate) fn wants_merge(&self, policy: &Policy) -> bool {
         let sound = self.members().filter(|member| member.is_sound()).count();
         match self.wanted.get() {
-            Some(wanted) if wanted.sound == sound && policy.log_time_ms < wanted.until_ms => wanted.is,
+            Some((then, wanted)) if then == sound => wanted,
             _ => {
-                let facts = self.facts();
-                let is = choose(&facts, policy).is_some();
-                let later = facts.iter().map(|fact| fact.stale_ms).filter(|at_ms| *at_ms > policy.log_time_ms);
-                let until_ms = later.min().unwrap_or(NEVER_MS);
-                self.wanted.set(Some(Wanted { is, sound, until_ms }));
-                is
+                let wanted = self.choice(policy).is_some();
+                self.wanted.set(Some((sound, wanted)));
+                wanted
             }
         }
     }

@@ -1,5 +1,7 @@
 //! A crash at every change of the disk, and again while recovering.
 
+mod levels;
+
 use crate::harness::{Replica, table_files};
 use ringkv_storage::disk::fault::{FaultDisk, block_on};
 use ringkv_storage::error::StorageError;

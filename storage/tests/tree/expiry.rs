@@ -1,8 +1,9 @@
 //! Values that are gone from a log time on.
 
-use crate::harness::{Replica, log_time_ms, walk};
+use crate::harness::{Replica, at, log_time_ms, walk};
 use bytes::Bytes;
 use ringkv_storage::disk::fault::{FaultDisk, block_on};
+use ringkv_storage::tree::Flushed;
 use ringkv_wire::ids::KeyspaceId;
 
 fn key(number: u64) -> Vec<u8> {
@@ -69,9 +70,15 @@ fn a_settled_table_goes_when_most_of_it_has_expired() {
     let replica = expiring(1000);
     assert!(!replica.tree.wants_merge());
     let before = replica.engine.stats().table_bytes;
-    replica.tree.advance(log_time_ms(2100));
-    assert!(!replica.tree.wants_merge(), "a tenth is not worth it");
+    let tell = |index: u64, writes: u64| {
+        let at = Flushed { log_time_ms: log_time_ms(writes), ..at(index) };
+        block_on(replica.tree.flush(at, Vec::new())).expect("a sound disk");
+    };
     replica.tree.advance(log_time_ms(3000));
+    assert!(!replica.tree.wants_merge(), "tables hold what there was at the last flush");
+    tell(1001, 2100);
+    assert!(!replica.tree.wants_merge(), "a tenth is not worth it");
+    tell(1002, 3000);
     assert!(replica.tree.wants_merge());
     block_on(replica.tree.merge()).expect("a sound disk");
     assert!(!replica.tree.wants_merge(), "nothing is left to do");

@@ -53,7 +53,11 @@ pub fn sealed(index: u64) -> Vec<(KeyspaceId, Bytes, Bytes)> {
 }
 
 pub fn open(disk: &FaultDisk, seed: u64) -> Result<Engine<FaultDisk>, StorageError> {
-    block_on(Engine::open(disk.clone(), DIR, options(seed)))
+    open_as(disk, options(seed))
+}
+
+pub fn open_as(disk: &FaultDisk, options: EngineOptions) -> Result<Engine<FaultDisk>, StorageError> {
+    block_on(Engine::open(disk.clone(), DIR, options))
 }
 
 /// A replica: the log survives every crash, the tree must follow from it.
@@ -64,22 +68,30 @@ pub struct Replica {
     pub log: Vec<Write>,
     /// Highest index whose flush was acknowledged.
     pub acknowledged: u64,
+    /// Of every opening, each with a seed of its own.
+    options: EngineOptions,
     boots: u64,
 }
 
 impl Replica {
     pub fn new(disk: FaultDisk) -> Replica {
-        let engine = open(&disk, 0).expect("an empty disk opens");
+        Replica::with(disk, options(0))
+    }
+
+    pub fn with(disk: FaultDisk, options: EngineOptions) -> Replica {
+        let engine = open_as(&disk, options.clone()).expect("an empty disk opens");
         let tree = engine.tree(SHARD);
-        Replica { disk, engine, tree, log: Vec::new(), acknowledged: 0, boots: 0 }
+        Replica { disk, engine, tree, log: Vec::new(), acknowledged: 0, options, boots: 0 }
     }
 
     /// Another one that goes its own way from here.
     pub fn fork(&self, seed: u64) -> Replica {
         let disk = self.disk.fork(seed);
-        let engine = open(&disk, 1000 + seed).expect("a sound disk opens");
+        let options = EngineOptions { seed: 1000 + seed, ..self.options.clone() };
+        let engine = open_as(&disk, options.clone()).expect("a sound disk opens");
         let tree = engine.tree(SHARD);
-        Replica { disk, engine, tree, log: self.log.clone(), acknowledged: self.acknowledged, boots: 2000 }
+        let (log, acknowledged) = (self.log.clone(), self.acknowledged);
+        Replica { disk, engine, tree, log, acknowledged, options, boots: 2000 }
     }
 
     pub fn write(&mut self, keyspace: u32, key: &[u8], value: Option<&[u8]>) {
@@ -105,8 +117,17 @@ impl Replica {
 
     /// What the tree must say when it reflects the log up to its end and was last flushed at `flushed`.
     pub fn expected(&self, flushed: u64) -> Map {
-        let (mut map, now_ms) = (Map::new(), log_time_ms(self.index()));
-        for (version, write) in (1..).zip(&self.log) {
+        self.expected_of(self.log.len(), flushed)
+    }
+
+    /// What the tables must say when they were last flushed at `flushed`.
+    pub fn expected_at(&self, flushed: u64) -> Map {
+        self.expected_of(flushed as usize, flushed)
+    }
+
+    fn expected_of(&self, writes: usize, flushed: u64) -> Map {
+        let (mut map, now_ms) = (Map::new(), log_time_ms(writes as u64));
+        for (version, write) in (1..).zip(&self.log[..writes]) {
             let key = (write.keyspace, write.key.clone());
             let expiry_ms = write.expiry_ms;
             match write.value.clone().filter(|_| expiry_ms > now_ms) {
@@ -123,7 +144,7 @@ impl Replica {
     /// Goes on with `disk`, as after a restart: opens, checks that nothing acknowledged is gone, redoes the log.
     pub fn reopen(&mut self, disk: FaultDisk) -> Result<(), StorageError> {
         self.boots += 1;
-        self.engine = open(&disk, self.boots)?;
+        self.engine = open_as(&disk, EngineOptions { seed: self.boots, ..self.options.clone() })?;
         self.disk = disk;
         self.tree = self.engine.tree(SHARD);
         let flushed = self.tree.flushed();

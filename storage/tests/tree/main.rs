@@ -2,10 +2,12 @@
 
 mod basic;
 mod crash;
+mod cuts;
 mod expiry;
 mod faults;
 mod harness;
 mod interval;
+mod levels;
 mod model;
 mod older;
 mod real;

@@ -1,5 +1,7 @@
 //! The same on real files.
 
+mod same_bytes;
+
 use crate::harness::{DIR, SHARD, at, options};
 use bytes::Bytes;
 use ringkv_storage::disk::Disk;

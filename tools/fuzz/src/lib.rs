@@ -8,6 +8,9 @@
 //! `tests/replay.rs` runs every target over its seeds, over mutations of them, and over `corpus/<target>`, on the stable
 //! toolchain. `fuzz/` holds the same targets for cargo-fuzz.
 
+mod edits;
+mod sealed;
+mod sections;
 mod seeds;
 mod storage;
 mod wire;
@@ -24,7 +27,7 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 13] = [
+pub const TARGETS: [Target; 17] = [
     Target { name: "frame", run: wire::frame },
     Target { name: "hello", run: wire::hello },
     Target { name: "request", run: wire::request },
@@ -37,7 +40,11 @@ pub const TARGETS: [Target; 13] = [
     Target { name: "history", run: wire::history },
     Target { name: "log", run: storage::log },
     Target { name: "tree", run: storage::tree },
-    Target { name: "sections", run: storage::sections },
+    Target { name: "sections", run: sections::sections },
+    Target { name: "compressed", run: sections::compressed },
+    Target { name: "records", run: storage::records },
+    Target { name: "tables", run: sealed::tables },
+    Target { name: "manifest", run: sealed::manifest },
 ];
 
 /// Runs the target called `name`.

@@ -1,6 +1,6 @@
 //! What fuzzing starts from: real things, encoded.
 
-use crate::storage::sample_edits;
+use crate::edits::{edit, samples};
 use bytes::Bytes;
 use ringkv_core::sessions::Sessions;
 use ringkv_storage::sst::block::BlockBuilder;
@@ -49,7 +49,11 @@ pub fn seeds(name: &str) -> Vec<Vec<u8>> {
         }
         "sessions" => vec![sessions()],
         "history" => vec![HISTORY.as_bytes().to_vec()],
-        "log" | "tree" => sample_edits(),
+        "log" | "tree" => samples(),
+        "compressed" => compressed(),
+        "records" => records(),
+        "tables" => tables(),
+        "manifest" => manifests(),
         "sections" => sections(),
         _ => Vec::new(),
     }
@@ -253,4 +257,58 @@ fn sections() -> Vec<Vec<u8>> {
         claimed(0, smaller(Compression::Lz4)),
         claimed(0, smaller(Compression::Zstd)),
     ]
+}
+
+fn compressed() -> Vec<Vec<u8>> {
+    let raw: Vec<u8> = (0..3000u32).map(|n| (n / 30) as u8).collect();
+    let [a, b, c, _] = (raw.len() as u32).to_le_bytes();
+    let made = |way: Compression| [&[way.kind(), a, b, c], Compressor::new(way).make(&raw).1].concat();
+    [Compression::Lz4, Compression::Zstd].map(made).to_vec()
+}
+
+/// Edits of what batches carry: kinds, flags and lengths of records, states, votes and indexes.
+fn records() -> Vec<Vec<u8>> {
+    let page = 8 * 496;
+    let each = |offset: u32, bytes: &[u8]| edit(0, offset, 1, bytes);
+    vec![
+        Vec::new(),
+        each(page + 64, &[3, 3, 0, 0, 24]),
+        each(2 * page + 64, &[1, 2, 0, 0, 0xff]),
+        each(3 * page + 72, &[0xff; 8]),
+        [each(page + 36, &[16, 0, 0, 0, 9]), each(page + 64, &[4, 3, 0, 0, 4, 0, 0, 0])].concat(),
+        [each(2 * page + 24, &[0xff; 8]), each(4 * page + 64, &[7, 3, 0, 0, 24])].concat(),
+        edit(1, 64, 1, &[8, 3, 0, 0, 24, 0, 0, 0]),
+    ]
+}
+
+/// Edits of blocks, trailers, indexes, filters, properties and footers, of both versions of tables.
+fn tables() -> Vec<Vec<u8>> {
+    let ends: Vec<u32> = (1..4).map(|pages| pages * 4096 - 128).collect();
+    let mut seeds = Vec::new();
+    for old in [0, 1] {
+        let with = |edits: Vec<u8>| [&[old], edits.as_slice()].concat();
+        seeds.push(with(edit(0, 0, 0, b"")));
+        seeds.push(with(edit(1, 12, 0, &[0xff, 0x7f])));
+        seeds.push(with([edit(0, 4, 0, b"key"), edit(1, 300, 0, &[8; 20])].concat()));
+        for end in &ends {
+            seeds.push(with(edit(0, *end + 104, 0, &[1])));
+            seeds.push(with(edit(1, *end - 80, 0, &[0, 0, 0, 1])));
+        }
+    }
+    seeds
+}
+
+/// Edits of edits: heads, trees, tables and their bounds, of both versions; and of CURRENT.
+fn manifests() -> Vec<Vec<u8>> {
+    let mut seeds = Vec::new();
+    for old in [0, 1] {
+        let with = |edits: Vec<u8>| [&[old], edits.as_slice()].concat();
+        seeds.push(with(edit(0, 0, 0, b"RKME")));
+        seeds.push(with(edit(0, 4096 + 24, 0, &[2])));
+        seeds.push(with(edit(0, 4096 + 32 + 8, 0, &[0xff; 8])));
+        seeds.push(with(edit(0, 2 * 4096 + 32 + 48 + 6 + 16, 0, &[0xff; 8])));
+        seeds.push(with(edit(0, 2 * 4096 + 32 + 48 + 6 + 40, 0, &[1, 1, 9])));
+        seeds.push(with(edit(3, 8, 0, &[2])));
+    }
+    seeds
 }

@@ -1,29 +1,23 @@
-//! What rests on disk: a good store with bytes edited, opened and read; and the sections of a table by themselves.
+//! What rests on disk: a good store with bytes edited, opened and read.
 
+use crate::edits::edits;
 use bytes::Bytes;
 use ringkv_storage::disk::fault::{FaultDisk, block_on};
 use ringkv_storage::engine::{Engine, EngineOptions};
 use ringkv_storage::manifest::Flushed;
-use ringkv_storage::sst::TableId;
-use ringkv_storage::sst::block::{Block, TRAILER_BYTES};
-use ringkv_storage::sst::filter::Filter;
-use ringkv_storage::sst::footer::Footer;
-use ringkv_storage::sst::index::Index;
-use ringkv_storage::sst::properties::Properties;
 use ringkv_storage::wal::{HardState, Log, LogOptions, Record, ReplicaState, ShardState};
 use ringkv_wire::entry::{Entry, EntryKind};
 use ringkv_wire::ids::{Generation, KeyspaceId, ShardId, StoreId};
-use ringkv_wire::ring::hash::key_hash;
 use std::cell::OnceCell;
 
 const IDENTITY: [u8; 16] = [7; 16];
 const SECTOR: usize = 512;
+/// Bytes of a sector that carry something.
+const PAYLOAD: u64 = 496;
 const LOG_DIR: &str = "store-0000/log";
 const SHARD: ShardId = ShardId(1);
 const KEYSPACE: KeyspaceId = KeyspaceId(1);
 const KEYS: u32 = 300;
-/// Files and offsets beyond this are edited rarely by chance; everything of interest stands in front.
-const EDITS_MAX: usize = 32;
 
 /// A good log and a good tree, made once: each input edits a copy.
 fn good(make: fn() -> FaultDisk, kept: &'static std::thread::LocalKey<OnceCell<FaultDisk>>) -> FaultDisk {
@@ -33,25 +27,6 @@ fn good(make: fn() -> FaultDisk, kept: &'static std::thread::LocalKey<OnceCell<F
 thread_local! {
     static LOG: OnceCell<FaultDisk> = const { OnceCell::new() };
     static TREE: OnceCell<FaultDisk> = const { OnceCell::new() };
-}
-
-/// An edit: which file, where, and the bytes. From 6 + n bytes of input: file u8, offset u24, sealed u8, n u8, n bytes.
-struct Edit<'b> {
-    file: usize,
-    offset: u64,
-    sealed: bool,
-    bytes: &'b [u8],
-}
-
-fn edits(mut input: &[u8]) -> Vec<Edit<'_>> {
-    let mut edits = Vec::new();
-    while let ([file, a, b, c, sealed, count, rest @ ..], true) = (input, edits.len() < EDITS_MAX) {
-        let (bytes, behind) = rest.split_at(rest.len().min(usize::from(*count)));
-        let offset = u64::from(u32::from_le_bytes([*a, *b, *c, 0]));
-        edits.push(Edit { file: usize::from(*file), offset, sealed: sealed & 1 == 1, bytes });
-        input = behind;
-    }
-    edits
 }
 
 fn log_options() -> LogOptions {
@@ -98,7 +73,7 @@ fn good_log() -> FaultDisk {
 }
 
 /// Recovery of a log whose segments were edited: it opens or says why not, and never panics. Sealed edits correct the checksum
-/// of the sectors they touch, as a store that writes nonsense would. What opens was told to a fresh process once more.
+/// of the sectors they touch, as a store that writes nonsense would.
 pub fn log(input: &[u8]) {
     let disk = good(good_log, &LOG);
     let files: Vec<String> = disk.paths().into_iter().filter(|name| name.contains("segment-")).collect();
@@ -109,6 +84,11 @@ pub fn log(input: &[u8]) {
             seal_sectors(&disk, path, (edit.offset % (128 << 10)) as usize, edit.bytes.len());
         }
     }
+    recover_twice(&disk);
+}
+
+/// What opens was told to a fresh process once more.
+fn recover_twice(disk: &FaultDisk) {
     let Ok((log, first)) = block_on(Log::open(disk.clone(), LOG_DIR, log_options())) else { return };
     drop(log);
     let disk = disk.crash_process();
@@ -116,6 +96,51 @@ pub fn log(input: &[u8]) {
     for (one, two) in first.shards.iter().zip(&second.shards) {
         assert_eq!(one.entries, two.entries, "a second recovery finds other entries");
     }
+}
+
+/// The same with every batch that an edit touched made whole again, its chain and those of all behind it included: so the decoders
+/// of records see the edits. Offsets count what sectors carry.
+pub fn records(input: &[u8]) {
+    let disk = good(good_log, &LOG);
+    let files: Vec<String> = disk.paths().into_iter().filter(|name| name.contains("segment-")).collect();
+    for edit in edits(input) {
+        let Some(path) = files.get(edit.file % files.len().max(1)) else { return };
+        for (at, byte) in (edit.offset % (124 << 10)..).zip(edit.bytes) {
+            disk.poke(path, at / PAYLOAD * SECTOR as u64 + at % PAYLOAD, &[*byte]);
+        }
+    }
+    let mut chain = None;
+    files.iter().for_each(|path| chain = seal_batches(&disk, path, chain));
+    recover_twice(&disk);
+}
+
+/// Corrects all batches of a segment (FORMAT.md §1.2), the first of which follows the one with this chain; answers the last one's.
+fn seal_batches(disk: &FaultDisk, path: &str, mut chain: Option<u32>) -> Option<u32> {
+    let Some(mut content) = disk.peek(path) else { return chain };
+    let number =
+        |bytes: &[u8], at: usize| bytes[at..at + 4].iter().rev().fold(0, |n, byte| n << 8 | usize::from(*byte));
+    let mut at = 0;
+    while let Some(head) = content.get(at..at + 64) {
+        let end = at.saturating_add(number(head, 32).saturating_mul(SECTOR));
+        let record_bytes = number(head, 36);
+        let batch = content.get_mut(at..end).filter(|batch| batch.starts_with(b"RKLB") && !batch.is_empty());
+        let Some(batch) = batch.filter(|batch| 64 + record_bytes <= batch.len() / SECTOR * PAYLOAD as usize) else {
+            at += 8 * SECTOR;
+            continue;
+        };
+        if let Some(before) = chain {
+            batch[44..48].copy_from_slice(&before.to_le_bytes());
+        }
+        let payload: Vec<u8> = batch.chunks(SECTOR).flat_map(|sector| &sector[..PAYLOAD as usize]).copied().collect();
+        let made = crc32c::crc32c_append(crc32c::crc32c(&payload[..48]), &payload[64..64 + record_bytes]);
+        batch[48..52].copy_from_slice(&made.to_le_bytes());
+        chain = Some(made);
+        let bytes = end - at;
+        disk.poke(path, at as u64, batch);
+        seal_sectors(disk, path, at, bytes);
+        at = end;
+    }
+    chain
 }
 
 /// Corrects the checksums of the sectors that `bytes` bytes at `offset` touch (FORMAT.md §1.1).
@@ -178,64 +203,6 @@ pub fn tree(input: &[u8]) {
     }
 }
 
-/// The sections of a table by themselves, as a table that lies behind right checksums would bring them. First byte: how many
-/// blocks or pieces the footer claims; the block's trailer is corrected.
-pub fn sections(input: &[u8]) {
-    let Some((claimed, section)) = input.split_first() else { return };
-    let claimed = usize::from(*claimed);
-    if let Some(index) = Index::new(section, claimed, claimed as u16).filter(|index| index.verify(1 << 20)) {
-        for number in 0..index.blocks() {
-            assert!(index.place(number).is_some_and(|place| place.end() <= 1 << 20));
-            assert!(index.separator(number).is_some());
-        }
-        let _none_is_fine = index.find((KEYSPACE, section));
-    }
-    if let Some(filter) = Filter::new(section, claimed as u32).filter(|filter| filter.verify()) {
-        for hash in 0..64u64 {
-            let _either = filter.may_contain(hash.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-        }
-    }
-    if let Some(properties) = Properties::decode(section) {
-        let mut again = Vec::new();
-        properties.encode(&mut again);
-        assert_eq!(Properties::decode(&again), Some(properties));
-    }
-    let _either = Footer::decode(section, section.len() as u64, "fuzz");
-    block(section);
-}
-
-fn block(section: &[u8]) {
-    let id = TableId([3; 16]);
-    let mut sealed = section.to_vec();
-    if let Some(at) = sealed.len().checked_sub(4).filter(|_| sealed.len() >= TRAILER_BYTES) {
-        let crc = id.checksum(0, &sealed[..at]).to_le_bytes();
-        sealed[at..].copy_from_slice(&crc);
-    }
-    let Ok(block) = Block::verify(Bytes::from(sealed), &id, 0, "fuzz") else { return };
-    let block = block.view().expect("a verified block has entries");
-    for at in 0..block.count() {
-        let entry = block.entry(at).expect("a verified block has all its entries");
-        let (keyspace, key) = block.key(&entry).expect("a verified entry has a key");
-        let _one_of_equal_keys = block.find((keyspace, &key), key_hash(keyspace, &key));
-    }
-}
-
-/// A few edits, in the form that [`log`] and [`tree`] read.
-pub fn sample_edits() -> Vec<Vec<u8>> {
-    let edit = |file: u8, offset: u32, sealed: u8, bytes: &[u8]| {
-        let [a, b, c, _] = offset.to_le_bytes();
-        [&[file, a, b, c, sealed, bytes.len() as u8], bytes].concat()
-    };
-    vec![
-        edit(0, 0, 0, b"x"),
-        edit(0, 4096, 1, b"RKLB\x01\0\x03\0"),
-        edit(0, 4096 + 496, 1, &9u64.to_le_bytes()),
-        [edit(0, 8192 + 64, 1, &[2, 3, 0, 0, 255, 255, 0, 0]), edit(0, 8192 + 48, 1, &[0; 4])].concat(),
-        edit(1, 100, 0, &[0; 64]),
-        edit(2, 16, 0, b"\xff\xff"),
-    ]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -248,6 +215,16 @@ mod tests {
         let engine = block_on(Engine::open(disk, "store-0000", engine_options())).expect("it is good");
         let found = block_on(engine.tree(SHARD).get(KEYSPACE, &key(7))).expect("it is good");
         assert_eq!(found.map(|found| found.value), Some(value(7)));
+    }
+
+    #[test]
+    fn sealing_all_batches_changes_nothing_of_a_good_log() {
+        let disk = good(good_log, &LOG);
+        let files: Vec<String> = disk.paths().into_iter().filter(|name| name.contains("segment-")).collect();
+        let all = || files.iter().map(|path| disk.peek(path)).collect::<Vec<_>>();
+        let (before, mut chain) = (all(), None);
+        files.iter().for_each(|path| chain = seal_batches(&disk, path, chain));
+        assert!(chain.is_some() && all() == before);
     }
 
     #[test]

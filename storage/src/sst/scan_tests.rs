@@ -1,0 +1,111 @@
+use super::*;
+use crate::cache::BlockCache;
+use crate::disk::fault::{FaultDisk, block_on};
+use crate::gate::Pace;
+use crate::sst::TableId;
+use crate::sst::builder::TableBuilder;
+use crate::sst::compress::Compression;
+use crate::sst::reader::{Trash, find_in};
+use crate::sst::verify::verify_table;
+use crate::sst::view::lay_key;
+use crate::sst::writer::TableWriter;
+use proptest::prelude::*;
+use ringkv_wire::ids::KeyspaceId;
+use ringkv_wire::ring::hash::key_hash;
+use std::collections::BTreeMap;
+
+type Key = (KeyspaceId, Vec<u8>);
+type Entries = BTreeMap<Key, (u64, Option<Vec<u8>>)>;
+
+/// Short keys of few letters, in a few keyspaces, some behind a long beginning.
+fn key() -> impl Strategy<Value = Key> {
+    let rest = prop::collection::vec(prop::sample::select(vec![0u8, 1, b'm', 255]), 0..6);
+    (0u32..3, any::<bool>(), rest).prop_map(|(keyspace, long, rest)| {
+        let front: &[u8] = if long { b"m a beginning of twenty" } else { b"" };
+        (KeyspaceId(keyspace), [front, &rest].concat())
+    })
+}
+
+/// Some entries larger than a block, some blocks of many entries.
+fn entries() -> impl Strategy<Value = Entries> {
+    let bytes = prop_oneof![8 => 0usize..40, 4 => 100usize..300, 1 => 600usize..3000];
+    let value = prop::option::weighted(0.8, (bytes, any::<u8>()).prop_map(|(bytes, fill)| vec![fill; bytes]));
+    prop::collection::btree_map(key(), (1u64..1000, value), 1..120)
+}
+
+/// These entries as a table.
+fn table(entries: &Entries, compression: Compression) -> Rc<Table<FaultDisk>> {
+    let (disk, id, trash) = (FaultDisk::new(1), TableId([9; 16]), Trash::default());
+    block_on(async {
+        let builder = TableBuilder::new(id, 512, compression);
+        let spare = (trash.clone(), Pace::default());
+        let mut writer = TableWriter::create(disk.clone(), "t".into(), 1, id, builder, spare).await?;
+        for ((keyspace, key), (version, value)) in entries {
+            writer.add((*keyspace, key), &crate::sst::Record::new(*version, value.as_deref())).await?;
+        }
+        let (place, unborn) = writer.finish().await?;
+        unborn.keep();
+        Table::open(disk, "t".into(), place, 1, trash).await
+    })
+    .expect("a good disk")
+}
+
+fn laid(key: &Key) -> Vec<u8> {
+    let mut laid = Vec::new();
+    lay_key((key.0, &key.1), &mut laid);
+    laid
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(192))]
+    #[test]
+    fn a_scan_begins_at_any_key_and_goes_either_way_to_the_end(
+        entries in entries(), edges in prop::collection::vec((prop::option::weighted(0.9, key()), any::<bool>()), 1..12), way in 0u8..3,
+    ) {
+        let table = table(&entries, Compression::of_kind(way).unwrap());
+        prop_assert!(block_on(verify_table(&table)).is_ok());
+        // Also from keys that are there.
+        let there = entries.keys().cloned().map(Some);
+        for (edge, down) in edges.into_iter().chain(there.zip([true, false].into_iter().cycle())) {
+            let (span, way) = match (&edge, down) {
+                (Some(edge), false) => (Span { start: laid(edge), end: None }, Way::Up),
+                (Some(edge), true) => (Span { start: Vec::new(), end: Some(laid(edge)) }, Way::Down),
+                (None, down) => (Span::all(), if down { Way::Down } else { Way::Up }),
+            };
+            let mut scan = block_on(TableScan::within(table.clone(), &span, way)).unwrap();
+            let mut got = Vec::new();
+            while let Some(head) = scan.head() {
+                prop_assert!(scan.value().as_deref() == head.record.value);
+                got.push(((head.key.0, head.key.1.to_vec()), (head.record.version, head.record.value.map(<[u8]>::to_vec))));
+                if !block_on(scan.next()).unwrap() {
+                    break;
+                }
+            }
+            let all = entries.clone().into_iter();
+            let expected: Vec<_> = match (edge, down) {
+                (Some(edge), false) => all.filter(|(key, _)| *key >= edge).collect(),
+                (Some(edge), true) => all.filter(|(key, _)| *key < edge).rev().collect(),
+                (None, false) => all.collect(),
+                (None, true) => all.rev().collect(),
+            };
+            prop_assert_eq!(got, expected);
+        }
+    }
+
+    #[test]
+    fn a_lookup_finds_what_is_there_and_nothing_else(entries in entries(), probes in prop::collection::vec(key(), 1..60)) {
+        let (table, cache) = (table(&entries, Compression::Lz4), BlockCache::new(1 << 20, 1));
+        for key in entries.keys().chain(&probes) {
+            let (tree_key, hash) = ((key.0, key.1.as_slice()), key_hash(key.0, &key.1));
+            let block = table.locate(tree_key, hash).map(|place| block_on(table.read_block(place, &cache)).unwrap());
+            let found = block.as_ref().and_then(Block::view).map(|view| find_in(view, tree_key, hash));
+            let got = match found {
+                Some(crate::sst::reader::Found::Value(value)) => Some((value.version, Some(value.value.to_vec()))),
+                Some(crate::sst::reader::Found::Deleted) => Some((0, None)),
+                Some(crate::sst::reader::Found::Nothing) | None => None,
+            };
+            let expected = entries.get(key).cloned().map(|(version, value)| (if value.is_some() { version } else { 0 }, value));
+            prop_assert_eq!(got, expected, "{:?}", key);
+        }
+    }
+}
