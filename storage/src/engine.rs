@@ -1,7 +1,7 @@
 //! All trees of one store: one manifest, one block cache, one directory of tables.
 
 use crate::cache::BlockCache;
-use crate::compaction::choose::Policy;
+use crate::compaction::choose::{LAST_LEVEL, Policy};
 use crate::compaction::pace::{Weight, felt, turns_left, wait_ns_per_byte};
 use crate::disk::Disk;
 use crate::error::{DiskError, StorageError};
@@ -40,11 +40,25 @@ pub struct EngineOptions {
     pub runs_max: usize,
     /// Smallest table that merges aim at, bytes.
     pub table_bytes: u64,
-    /// How the blocks of merged tables are made smaller. Flushed ones stay as they are: they are soon read again.
+    /// How the blocks of merged tables are made smaller above the last level. Flushed ones stay as they are: they are soon read
+    /// again.
     pub compression: Compression,
+    /// The same in the last level, where most of the data is and which is written least often.
+    pub last_compression: Compression,
     /// For the hashers of cache and memtables and the ids of tables: random bits that no other store and no other opening has used, else two
     /// tables may get the same id. (A simulation derives it from its own seed, the node and the boot.)
     pub seed: u64,
+}
+
+impl EngineOptions {
+    /// How tables of a level are made smaller.
+    pub fn compression_of(&self, level: u8) -> Compression {
+        match level {
+            0 => Compression::None,
+            LAST_LEVEL => self.last_compression,
+            _ => self.compression,
+        }
+    }
 }
 
 impl Default for EngineOptions {
@@ -56,6 +70,7 @@ impl Default for EngineOptions {
             runs_max: 8,
             table_bytes: 8 << 20,
             compression: Compression::Lz4,
+            last_compression: Compression::Lz4,
             seed: 0,
         }
     }
@@ -171,6 +186,8 @@ pub(crate) struct EngineState<D: Disk> {
     /// Bytes written to memtables since writers last asked for their pace, and the pressure that they felt then.
     pub(crate) fresh_bytes: Cell<u64>,
     felt: Cell<f64>,
+    /// Memory that memtables took beyond their budget then, as a part of it.
+    filled: Cell<f64>,
     pub(crate) flushes: Cell<u64>,
     pub(crate) flushed_bytes: Cell<u64>,
     pub(crate) merged_bytes: Cell<u64>,
@@ -215,6 +232,7 @@ impl<D: Disk> Engine<D> {
             weight: Cell::default(),
             fresh_bytes: Cell::default(),
             felt: Cell::default(),
+            filled: Cell::default(),
             flushes: Cell::new(0),
             flushed_bytes: Cell::new(0),
             merged_bytes: Cell::new(0),
@@ -253,12 +271,15 @@ impl<D: Disk> Engine<D> {
     }
 
     /// How long whoever writes is to wait for each byte of keys and values, ns, so that flushes and merges keep up: hardly at all
-    /// in everyday work, more the further they are behind. `memtable_bytes`: what memtables may take before they are flushed.
+    /// in everyday work, more the further they are behind. To be asked now and then while one writes, once a turn: it goes by
+    /// how far behind they were over what was written since. `memtable_bytes`: what memtables may take before they are flushed.
     pub fn wait_ns_per_byte(&self, memtable_bytes: usize) -> f64 {
         let state = &self.0;
         let felt = felt(state.felt.get(), state.pressure(), state.fresh_bytes.take(), memtable_bytes);
         state.felt.set(felt);
         let filled = self.memtable_bytes() as f64 / memtable_bytes.max(1) as f64 - 1.0;
+        state.filled.set(filled);
+        state.share_out();
         wait_ns_per_byte(felt, filled)
     }
 
@@ -313,8 +334,9 @@ impl<D: Disk> EngineState<D> {
         (number, self.table_path(number))
     }
 
-    /// Begins a new table.
-    pub(crate) async fn new_table(&self, compression: Compression, pace: Pace) -> Result<TableWriter<D>, StorageError> {
+    /// Begins a new table of a level.
+    pub(crate) async fn new_table(&self, level: u8, pace: Pace) -> Result<TableWriter<D>, StorageError> {
+        let compression = self.options.compression_of(level);
         let (number, path) = self.new_file();
         let id = TableId(draw(&mut self.ids.borrow_mut()));
         let builder = TableBuilder::new(id, self.options.block_bytes, compression);
@@ -358,10 +380,16 @@ impl<D: Disk> EngineState<D> {
         self.weight.get().pressure(self.options.table_bytes * self.options.runs_max as u64)
     }
 
+    /// Shares the time between flushes and merges.
+    fn share_out(&self) {
+        let (flushes_leave, merges_leave) = turns_left(self.pressure(), self.filled.get());
+        self.share.set(flushes_leave, merges_leave);
+    }
+
     /// The tables of a tree weigh other than before.
     pub(crate) fn weigh(&self, before: Weight, now: Weight) {
         self.weight.set(self.weight.get().minus(before).plus(now));
-        self.share.turns_left.set(turns_left(self.pressure()));
+        self.share_out();
         let all = self.options.cache_bytes;
         let (step, least) = ((all / CACHE_STEPS).max(1), all / CACHE_LEAST_PART);
         let mapped = (self.weight.get().mapped as usize).next_multiple_of(step);

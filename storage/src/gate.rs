@@ -108,17 +108,72 @@ pub async fn yield_now() {
 #[derive(Debug, Default)]
 pub struct Pace {
     spent: usize,
-    /// What may be more urgent.
-    behind: Option<Rc<Share>>,
+    /// What it shares the time with.
+    beside: Option<(Rc<Share>, Work)>,
 }
 
-/// Tells merges how much of the time is theirs.
+/// What shares the time that writers leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Work {
+    /// Writers wait for its memory.
+    Flush,
+    /// Space and reads wait for it.
+    Merge,
+}
+
+/// How flushes and merges share the time.
 #[derive(Debug, Default)]
 pub struct Share {
-    /// Flushes that run: puts wait for their memory.
-    pub flushing: Cell<usize>,
-    /// Turns that a merge leaves to them after each of its own.
-    pub turns_left: Cell<usize>,
+    flushes: Side,
+    merges: Side,
+}
+
+#[derive(Debug, Default)]
+struct Side {
+    /// Jobs that run.
+    running: Cell<usize>,
+    /// Turns that each leaves to the other side after each of its own.
+    leaves: Cell<usize>,
+}
+
+/// A job that runs until this is dropped.
+#[derive(Debug)]
+pub struct Running(Rc<Share>, Work);
+
+impl Share {
+    /// Of so many turns that flushes and merges leave each other.
+    pub fn set(&self, flushes_leave: usize, merges_leave: usize) {
+        self.flushes.leaves.set(flushes_leave);
+        self.merges.leaves.set(merges_leave);
+    }
+
+    /// Says that a job runs.
+    pub fn begin(self: &Rc<Share>, work: Work) -> Running {
+        let running = &self.side(work).running;
+        running.set(running.get() + 1);
+        Running(self.clone(), work)
+    }
+
+    fn side(&self, work: Work) -> &Side {
+        match work {
+            Work::Flush => &self.flushes,
+            Work::Merge => &self.merges,
+        }
+    }
+
+    fn other(&self, work: Work) -> &Side {
+        match work {
+            Work::Flush => &self.merges,
+            Work::Merge => &self.flushes,
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let running = &self.0.side(self.1).running;
+        running.set(running.get() - 1);
+    }
 }
 
 impl Pace {
@@ -127,9 +182,9 @@ impl Pace {
     /// What a step costs besides its bytes.
     const STEP_BYTES: usize = 128;
 
-    /// For a job that gives way to flushes.
-    pub fn behind(share: &Rc<Share>) -> Pace {
-        Pace { spent: 0, behind: Some(share.clone()) }
+    /// For a job that gives way to the other kind.
+    pub fn beside(share: &Rc<Share>, work: Work) -> Pace {
+        Pace { spent: 0, beside: Some((share.clone(), work)) }
     }
 
     /// Counts a step that moved `bytes`; yields when the slice is used up.
@@ -144,9 +199,9 @@ impl Pace {
     pub async fn rest(&mut self) {
         self.spent = 0;
         yield_now().await;
-        let Some(share) = &self.behind else { return };
-        for _ in 0..share.turns_left.get() {
-            if share.flushing.get() > 0 {
+        let Some((share, work)) = &self.beside else { return };
+        for _ in 0..share.side(*work).leaves.get() {
+            if share.other(*work).running.get() > 0 {
                 yield_now().await;
             }
         }

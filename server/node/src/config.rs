@@ -195,7 +195,7 @@ fn merge(flags: Flags, file: file::File) -> Result<Config, ConfigError> {
         members,
         keyspaces,
         pools,
-        budgets: file.memory.resolve(),
+        budgets: file.tables.apply(file.memory.resolve()),
     })
 }
 

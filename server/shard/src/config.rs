@@ -5,6 +5,7 @@ use crate::digest::{Digester, Digesting};
 use crate::witness::Witness;
 use ringkv_core::raft::Role;
 use ringkv_storage::error::StorageError;
+use ringkv_storage::sst::compress::Compression;
 use ringkv_storage::wal::store_identity;
 use ringkv_wire::ids::{Generation, Incarnation, ShardId, StoreId};
 use ringkv_wire::ring::topology::ClusterMap;
@@ -46,6 +47,8 @@ pub struct Budgets {
     pub cache_bytes: usize,
     /// Smallest table that merges aim at.
     pub table_bytes: u64,
+    /// How tables of the last level are made smaller.
+    pub compression: Compression,
     /// One log segment.
     pub segment_bytes: u64,
     /// Log that is kept: for followers that come back, and for what memtables hold. Memtables that need older log are flushed.
@@ -83,6 +86,7 @@ impl Default for Budgets {
             memtable_bytes: 64 << 20,
             cache_bytes: 64 << 20,
             table_bytes: 8 << 20,
+            compression: Compression::Lz4,
             segment_bytes: 32 << 20,
             log_keep_bytes: Budgets::log_keep_for(64 << 20),
             session_bytes: 8 << 20,

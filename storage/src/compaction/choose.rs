@@ -5,6 +5,7 @@
 //! no keys in common, and each group is merged by itself when it is worth it: many small merges, one after the other, instead of
 //! one of everything.
 
+use crate::mix::mix;
 use crate::sst::TreeKey;
 use std::collections::BTreeSet;
 
@@ -12,8 +13,10 @@ use std::collections::BTreeSet;
 pub const LAST_LEVEL: u8 = 6;
 /// How much larger a level is than the one above it.
 const FANOUT: u64 = 10;
-/// A group is merged when the bytes above are this part of those below: less writes more, more takes more space.
-const RIPE_PERCENT: u64 = 50;
+/// A group is merged when the bytes above are a part of those below that lies between these: less writes more, more takes more
+/// space. Each group has its own, and another one after each merge: were it the same for all, keys that are written evenly would make
+/// all groups ripe in one moment, after a time in which there is nothing to do.
+const RIPE_PERCENT: std::ops::RangeInclusive<u64> = 35..=75;
 /// Tables of the last level that a tree is cut into, when they are not too small or too large then.
 const TABLES_OF_TREE: u64 = 16;
 /// Largest table that merges aim at, bytes.
@@ -163,7 +166,7 @@ fn from_flushes(tables: &[Facts<'_>], group: &[&Facts<'_>], base: u8, policy: &P
     if !group.iter().all(|t| t.sound) {
         return among_flushes(&above, crowd, policy);
     }
-    let ripe = bytes_above * 100 / bytes_below.max(1) * 100 / RIPE_PERCENT;
+    let ripe = bytes_above * 100 / bytes_below.max(1) * 100 / ripe_percent(&below);
     // Above nothing, flushes are merged only when they are many: each would be written again and again.
     let urgency = if below.is_empty() && runs.len() > 1 { crowd } else { crowd.max(ripe) };
     if above.is_empty() || (urgency < 100 && !policy.settle) {
@@ -183,6 +186,12 @@ fn from_flushes(tables: &[Facts<'_>], group: &[&Facts<'_>], base: u8, policy: &P
         bytes: bytes_above + bytes_below,
     };
     Some((urgency.max(1), choice))
+}
+
+/// When a group with these tables below is ripe.
+fn ripe_percent(below: &[&Facts<'_>]) -> u64 {
+    let lot = mix(below.iter().map(|t| t.number).min().unwrap_or_default());
+    RIPE_PERCENT.start() + lot % (RIPE_PERCENT.end() - RIPE_PERCENT.start() + 1)
 }
 
 /// Something older cannot be read: of what is newer, tables are made fewer, so that they do not pile up.

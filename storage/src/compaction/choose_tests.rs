@@ -30,13 +30,26 @@ fn a_lonely_table_moves_down_as_it_is_but_not_with_its_tombstones() {
 fn a_group_is_merged_when_it_is_ripe_and_only_that_group() {
     let low = fact(1, 6, 0, 10, (b"a", b"f"));
     let high = fact(2, 6, 0, 10, (b"g", b"m"));
-    let above_high = fact(3, 0, 1, 4, (b"h", b"l"));
-    let above_low = fact(4, 0, 2, 4, (b"b", b"c"));
-    assert_eq!(chosen(&[above_low, above_high, low, high]), None, "4 MiB above 10");
-    let more = fact(5, 0, 3, 2, (b"k", b"l"));
+    let above_high = fact(3, 0, 1, 3, (b"h", b"l"));
+    let above_low = fact(4, 0, 2, 3, (b"b", b"c"));
+    assert_eq!(chosen(&[above_low, above_high, low, high]), None, "3 MiB above 10");
+    let more = fact(5, 0, 3, 5, (b"k", b"l"));
     assert_eq!(chosen(&[more, above_low, above_high, low, high]), Some((vec![2, 3, 5], 6, true, false)));
     let damaged = Facts { sound: false, ..high };
     assert_eq!(chosen(&[more, above_low, above_high, low, damaged]), None, "it cannot be read");
+}
+
+#[test]
+fn groups_do_not_ripen_in_one_moment() {
+    let ripe_at = |number: u64| {
+        let below = fact(number, 6, 0, 100, (b"a", b"m"));
+        let is_ripe = |mib: &u64| chosen(&[fact(9999, 0, 1, *mib, (b"b", b"c")), below]).is_some();
+        (1..200).find(is_ripe).expect("some time")
+    };
+    let all: Vec<u64> = (1..200).map(ripe_at).collect();
+    assert!(all.iter().all(|mib| (35..=76).contains(mib)), "{all:?}");
+    let early = all.iter().filter(|mib| **mib < 55).count();
+    assert!((60..140).contains(&early), "{early} of 199 are ripe before the middle");
 }
 
 #[test]

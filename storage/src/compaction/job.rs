@@ -3,11 +3,10 @@
 use crate::disk::Disk;
 use crate::engine::EngineState;
 use crate::error::StorageError;
-use crate::gate::Pace;
+use crate::gate::{Pace, Work};
 use crate::iter::MergeIter;
 use crate::manifest::{Bounds, TableEntry};
 use crate::sst::TreeKey;
-use crate::sst::compress::Compression;
 use crate::sst::writer::{TableWriter, Unborn};
 use crate::tree::Inside;
 use crate::tree::run::Member;
@@ -65,8 +64,8 @@ pub(crate) async fn write_tables<D: Disk>(
     shape: &Shape,
 ) -> Result<Made<D>, StorageError> {
     let mut guards = shape.guards.iter().map(Vec::as_slice).peekable();
-    let compression = if shape.level == 0 { Compression::None } else { engine.options.compression };
-    let new_pace = || if shape.is_flush { Pace::default() } else { Pace::behind(&engine.share) };
+    let work = if shape.is_flush { Work::Flush } else { Work::Merge };
+    let new_pace = || Pace::beside(&engine.share, work);
     let (mut writer, mut closed, mut pace) = (None::<TableWriter<D>>, Vec::new(), new_pace());
     while records.next().await? {
         let Some(head) = records.head() else { break };
@@ -89,7 +88,7 @@ pub(crate) async fn write_tables<D: Disk>(
             closed.push(full.finish().await?);
         }
         if writer.is_none() {
-            writer = Some(engine.new_table(compression, new_pace()).await?);
+            writer = Some(engine.new_table(shape.level, new_pace()).await?);
         }
         if let Some(writer) = &mut writer {
             writer.add(head.key, &record).await?;

@@ -35,8 +35,8 @@ fn shape(guards: &[Key], piece_bytes: u64) -> Shape {
 
 /// Writes keys with values of so many bytes, or tombstones, and answers which of them each table holds: its first and its last.
 fn tables(keys: &[Key], value_bytes: Option<usize>, shape: &Shape) -> Vec<(String, String)> {
-    let (block_bytes, compression) = (512, Compression::None);
-    let options = EngineOptions { block_bytes, compression, ..EngineOptions::default() };
+    let (block_bytes, compression) = (512, crate::sst::compress::Compression::None);
+    let options = EngineOptions { block_bytes, compression, last_compression: compression, ..EngineOptions::default() };
     let engine = block_on(Engine::open(FaultDisk::new(1), "", options)).expect("opens");
     let mut memtable = Memtable::default();
     for (keyspace, key) in keys {

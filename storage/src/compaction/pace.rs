@@ -35,20 +35,23 @@ impl Weight {
     }
 }
 
-/// Turns that a merge leaves to a running flush after each of its own.
-pub fn turns_left(pressure: f64) -> usize {
+/// Turns that a flush leaves to a merge after each of its own, and a merge to a flush. Flushes have most while merges are hardly
+/// behind, or as soon as memory fills; merges have the more the further they are behind: the end of a flush only adds to that.
+pub fn turns_left(pressure: f64, filled: f64) -> (usize, usize) {
     match pressure {
-        p if p < 0.3 => 3,
-        p if p < 0.4 => 2,
-        p if p < 0.5 => 1,
-        _ => 0,
+        _ if filled > FILLED_EVEN => (0, 3),
+        p if p < 0.15 => (0, 3),
+        p if p < 0.25 => (0, 1),
+        p if p < 0.35 => (0, 0),
+        p if p < 0.45 => (1, 0),
+        _ => (3, 0),
     }
 }
 
 /// What the jobs need for a byte that is written, about, ns: at so much a writer leaves them as much time as they take.
 const JOBS_NS: f64 = 10.0;
 /// The pressure, and how full the memory behind a running flush is, at which a writer does.
-const PRESSURE_EVEN: f64 = 0.57;
+const PRESSURE_EVEN: f64 = 0.4;
 const FILLED_EVEN: f64 = 0.5;
 
 /// The pressure as writers feel it: as it was over the last `memtable_bytes` written, about. Each flush and each merge changes it at
@@ -60,7 +63,7 @@ pub fn felt(before: f64, pressure: f64, written_bytes: u64, memtable_bytes: usiz
 
 /// How long a writer waits for each byte it writes, ns, at a pressure as [`felt`]. `filled`: memory that memtables take beyond their budget, as a part of it.
 pub fn wait_ns_per_byte(pressure: f64, filled: f64) -> f64 {
-    let merges = (pressure / PRESSURE_EVEN).powi(8);
+    let merges = (pressure / PRESSURE_EVEN).powi(6);
     let flushes = (filled.max(0.0) / FILLED_EVEN).powi(4);
     JOBS_NS * (merges + flushes)
 }
@@ -98,17 +101,19 @@ mod tests {
 
     #[test]
     fn writers_wait_longer_step_by_step_and_never_for_good() {
-        let (mut before, mut turns) = (0.0, usize::MAX);
+        let (mut before, mut turns) = (0.0, (0, usize::MAX));
         for step in 0..=150 {
             let pressure = f64::from(step) / 100.0;
             let wait = wait_ns_per_byte(pressure, 0.0);
             assert!(wait >= before && wait.is_finite(), "at {pressure}: {wait} after {before}");
             assert!(wait < 0.2 || before > wait * 0.5 || step < 20, "no jump at {pressure}: {wait} after {before}");
-            assert!(turns_left(pressure) <= turns);
-            (before, turns) = (wait, turns_left(pressure));
+            let (flushes_leave, merges_leave) = turns_left(pressure, 0.0);
+            assert!(flushes_leave >= turns.0 && merges_leave <= turns.1);
+            (before, turns) = (wait, (flushes_leave, merges_leave));
         }
-        assert!(wait_ns_per_byte(0.3, 0.1) < 0.1, "in everyday work nobody notices");
+        assert!(wait_ns_per_byte(0.15, 0.1) < 0.1, "in everyday work nobody notices");
         assert!(wait_ns_per_byte(0.0, 3.0) > 5_000.0, "memory is not outrun");
         assert_eq!(wait_ns_per_byte(0.0, -0.5), 0.0);
+        assert_eq!(turns_left(0.9, 0.8), (0, 3), "memory comes first");
     }
 }

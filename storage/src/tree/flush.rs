@@ -4,7 +4,7 @@ use crate::compaction::choose::{Facts, base_level};
 use crate::compaction::job::{Shape, write_tables};
 use crate::disk::Disk;
 use crate::error::StorageError;
-use crate::gate::{Pass, Share};
+use crate::gate::{Pass, Work};
 use crate::iter::{MergeIter, Span, Way};
 use crate::manifest::Flushed;
 use crate::memtable::Memtable;
@@ -16,22 +16,6 @@ use std::rc::Rc;
 
 /// A flushed table is not cut before it has this part of the smallest table that merges aim at.
 const PIECE_PART: u64 = 32;
-
-/// Counts as urgent until dropped.
-struct Urgent(Rc<Share>);
-
-impl Urgent {
-    fn new(share: &Rc<Share>) -> Urgent {
-        share.flushing.set(share.flushing.get() + 1);
-        Urgent(share.clone())
-    }
-}
-
-impl Drop for Urgent {
-    fn drop(&mut self) {
-        self.0.flushing.set(self.0.flushing.get() - 1);
-    }
-}
 
 impl<D: Disk> Tree<D> {
     /// Freezes the memtable now and writes it, and whatever earlier flushes failed to write, as a run of tables that reflects
@@ -48,9 +32,9 @@ impl<D: Disk> Tree<D> {
         let (tree, turn) = (self.clone(), self.state.flushing.enter());
         async move {
             let pass = turn.await;
-            let urgent = Urgent::new(&tree.engine.share);
+            let running = tree.engine.share.begin(Work::Flush);
             let flushed = tree.flush_to(newest, at, sealed, &pass).await;
-            drop(urgent);
+            drop(running);
             let counter = if flushed.is_ok() { &tree.engine.flushes } else { &tree.engine.failures };
             counter.set(counter.get() + 1);
             tree.engine.sweep().await;

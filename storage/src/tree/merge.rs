@@ -4,6 +4,7 @@ use crate::compaction::choose::{Choice, Policy};
 use crate::compaction::job::{Shape, write_tables};
 use crate::disk::Disk;
 use crate::error::StorageError;
+use crate::gate::Work;
 use crate::iter::{MergeIter, Span, Way};
 use crate::manifest::TableEntry;
 use crate::tree::Tree;
@@ -36,7 +37,9 @@ impl<D: Disk> Tree<D> {
             let _pass = turn.await;
             let version = tree.state.version();
             let Some(choice) = version.choice(&policy) else { return Ok(false) };
+            let running = tree.engine.share.begin(Work::Merge);
             let merged = tree.merge_now(&version, choice).await;
+            drop(running);
             drop(version);
             let counter = if merged.is_ok() { &tree.engine.merges } else { &tree.engine.failures };
             counter.set(counter.get() + 1);

@@ -35,6 +35,7 @@ pub fn options(seed: u64) -> EngineOptions {
         runs_max: 3,
         table_bytes: 8 << 10,
         compression: Compression::Lz4,
+        last_compression: Compression::Zstd,
         seed,
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::config::{ConfigError, Cores, parse};
 use ringkv_shard::config::Budgets;
+use ringkv_storage::sst::compress::Compression;
 use ringkv_wire::ids::{KeyspaceId, NodeId};
 use ringkv_wire::ring::hash::Routing;
 use ringkv_wire::ring::topology::{KeyspaceInfo, Member, PoolInfo};
@@ -28,6 +29,7 @@ pub struct File {
     pub pool: Vec<PoolEntry>,
     pub keyspace: Vec<KeyspaceEntry>,
     pub memory: MemoryEntry,
+    pub tables: TablesEntry,
 }
 
 /// `cores = 2` or `cores = "0,2"`.
@@ -80,6 +82,35 @@ pub struct MemoryEntry {
     session_mib: Option<usize>,
     segment_mib: Option<u64>,
     log_keep_mib: Option<u64>,
+}
+
+/// `[tables]`, per store.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TablesEntry {
+    compression: Option<CompressionEntry>,
+}
+
+/// How tables of the last level are made smaller.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum CompressionEntry {
+    None,
+    Lz4,
+    Zstd,
+}
+
+impl TablesEntry {
+    /// The same budgets with these tables.
+    pub fn apply(&self, budgets: Budgets) -> Budgets {
+        let compression = match self.compression {
+            None => budgets.compression,
+            Some(CompressionEntry::None) => Compression::None,
+            Some(CompressionEntry::Lz4) => Compression::Lz4,
+            Some(CompressionEntry::Zstd) => Compression::Zstd,
+        };
+        Budgets { compression, ..budgets }
+    }
 }
 
 impl File {

@@ -69,6 +69,8 @@ fn a_file_and_flags_over_it() {
         routing = "prefix:/"
         [memory]
         cache_mib = 8
+        [tables]
+        compression = "zstd"
         "#
     );
     std::fs::write(&path, text).unwrap();
@@ -77,6 +79,7 @@ fn a_file_and_flags_over_it() {
     assert_eq!((config.cores, config.pin, config.host), (Some(Cores::Count(4)), Pin::None, HostChoice::Plain));
     assert_eq!(config.members[1].stores[1].port(), 9002);
     assert_eq!(config.budgets.cache_bytes, 8 << 20);
+    assert_eq!(config.budgets.compression, ringkv_storage::sst::compress::Compression::Zstd);
     assert_eq!(config.keyspaces[0].routing, ringkv_wire::ring::hash::Routing::Prefix(b'/'));
     let config = load(&format!("--config {}", path.display())).unwrap();
     assert_eq!(config.cores, Some(Cores::Cpus(vec![0, 2, 3])));

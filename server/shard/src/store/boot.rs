@@ -117,8 +117,8 @@ fn introduced<D: Disk>(control: &Control, replicas: &[Replica<D>]) -> Option<Rc<
 
 fn engine_options(config: &StoreConfig, seed: u64) -> EngineOptions {
     let (cache_bytes, table_bytes) = (config.budgets.cache_bytes, config.budgets.table_bytes);
-    let memtable_bytes = config.budgets.memtables_most_bytes();
-    EngineOptions { cache_bytes, memtable_bytes, table_bytes, seed, ..EngineOptions::default() }
+    let (memtable_bytes, last_compression) = (config.budgets.memtables_most_bytes(), config.budgets.compression);
+    EngineOptions { cache_bytes, memtable_bytes, table_bytes, last_compression, seed, ..EngineOptions::default() }
 }
 
 fn log_options(config: &StoreConfig) -> LogOptions {

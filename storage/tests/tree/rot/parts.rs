@@ -27,7 +27,7 @@ fn value(n: u8, round: u8) -> Vec<u8> {
 
 /// Levels 0, 5 and 6; the lower ones stored by `compression`, tombstones above them.
 fn store(compression: Compression) -> Replica {
-    let options = EngineOptions { compression, ..levels::options(0) };
+    let options = EngineOptions { compression, last_compression: compression, ..levels::options(0) };
     let mut replica = Replica::with(FaultDisk::new(1), options);
     for round in 0..2 {
         for n in 0..KEYS {

@@ -6,11 +6,11 @@ use std::io::{ErrorKind, Read};
 use std::path::Path;
 
 use anyhow::Context;
+use ringkv_storage::compaction::choose::LAST_LEVEL;
 use ringkv_storage::disk::plain::PlainDisk;
 use ringkv_storage::engine::{Engine, EngineOptions};
 use ringkv_storage::sst::TableId;
 use ringkv_storage::sst::builder::TableBuilder;
-use ringkv_storage::sst::compress::Compression;
 use ringkv_storage::sst::writer::TableWriter;
 use ringkv_storage::tree::Receiver;
 
@@ -54,9 +54,9 @@ pub async fn rewrite(place: &StorePlace, trees: &[&Assessed]) -> anyhow::Result<
                 }
                 Fate::Holed { opened, lost, .. } => {
                     let lost: BTreeSet<usize> = lost.iter().map(|(block, _)| *block).collect();
-                    let flushed = file.named().is_some_and(|named| named.entry.level == 0);
                     // As the engine stores them.
-                    let compression = if flushed { Compression::None } else { options.compression };
+                    let compression =
+                        options.compression_of(file.named().map_or(LAST_LEVEL, |named| named.entry.level));
                     let id = TableId(rand::random());
                     let builder = TableBuilder::new(id, options.block_bytes, compression);
                     if without(&disk, id, builder, opened, &lost).await? {
