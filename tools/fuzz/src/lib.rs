@@ -8,6 +8,7 @@
 //! `tests/replay.rs` runs every target over its seeds, over mutations of them, and over `corpus/<target>`, on the stable
 //! toolchain. `fuzz/` holds the same targets for cargo-fuzz.
 
+mod resp;
 mod seeds;
 mod storage;
 mod wire;
@@ -24,7 +25,7 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 13] = [
+pub const TARGETS: [Target; 14] = [
     Target { name: "frame", run: wire::frame },
     Target { name: "hello", run: wire::hello },
     Target { name: "request", run: wire::request },
@@ -38,6 +39,7 @@ pub const TARGETS: [Target; 13] = [
     Target { name: "log", run: storage::log },
     Target { name: "tree", run: storage::tree },
     Target { name: "sections", run: storage::sections },
+    Target { name: "resp", run: resp::resp },
 ];
 
 /// Runs the target called `name`.

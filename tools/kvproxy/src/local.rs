@@ -124,16 +124,26 @@ impl State {
         Ok(())
     }
 
-    /// The proxy has no settings under Redis's names: none match.
+    /// Of Redis's settings, what tools ask for and the proxy can truly say.
     fn config(&self, command: &Command<'_>, out: &mut Vec<u8>) -> Result<(), String> {
-        match command.args() {
-            [_, get, _, ..] if get.eq_ignore_ascii_case(b"GET") => write::map(out, self.version, 0),
+        let wanted = match command.args() {
+            [_, get, wanted @ ..] if get.eq_ignore_ascii_case(b"GET") && !wanted.is_empty() => wanted,
             [_, what, ..] => return Err(format!("ERR unknown subcommand '{}' of CONFIG", printable(what))),
             _ => return Err(wrong_arguments(command.name())),
+        };
+        let named = |name: &str| wanted.iter().any(|w| w == b"*" || w.eq_ignore_ascii_case(name.as_bytes()));
+        let found: Vec<_> = SETTINGS.iter().filter(|(name, _)| named(name)).collect();
+        write::map(out, self.version, found.len());
+        for (name, value) in found {
+            write::bulk(out, name.as_bytes());
+            write::bulk(out, value.as_bytes());
         }
         Ok(())
     }
 }
+
+/// It keeps no files of its own, and knows one database.
+const SETTINGS: [(&str, &str); 3] = [("appendonly", "no"), ("databases", "1"), ("save", "")];
 
 enum Known {
     Ping,

@@ -64,10 +64,11 @@ impl Framer {
                 }
             } else {
                 let rest = bytes.get(at..).unwrap_or_default();
-                let Some(end) = memchr(b'\n', rest) else {
-                    let long = rest.len() > LINE_BYTES_MAX;
-                    return if long { Err(ProtocolError::Line) } else { Ok(Scanned { bytes: at, whole: false }) };
-                };
+                let end = memchr(b'\n', rest);
+                if end.unwrap_or(rest.len()) > LINE_BYTES_MAX {
+                    return Err(ProtocolError::Line);
+                }
+                let Some(end) = end else { return Ok(Scanned { bytes: at, whole: false }) };
                 self.line(rest.get(..end).unwrap_or_default())?;
                 at += end + 1;
                 if self.skip > 0 {
