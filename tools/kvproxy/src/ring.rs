@@ -70,7 +70,10 @@ impl Member {
             self.health.set(now);
             self.up.set(i64::from(now.up));
             if before.up != now.up {
-                tracing::warn!(server = self.name, up = now.up, "a server comes or goes");
+                match now.up {
+                    true => tracing::info!(server = self.name, "up: it serves its keys"),
+                    false => tracing::warn!(server = self.name, "down: its keys go to its successors"),
+                }
             }
             if !now.up {
                 self.links.iter().for_each(|link| link.cut());

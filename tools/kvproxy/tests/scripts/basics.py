@@ -9,8 +9,8 @@ try:  # since redis-py 5
     from redis._parsers import _HiredisParser as Hiredis, _RESP2Parser as Python
 except ImportError:
     Hiredis, Python = connection.HiredisParser, connection.PythonParser
-pool = redis.ConnectionPool(host="127.0.0.1", port=port, parser_class={"python": Python, "hiredis": Hiredis}[parser])
-client = redis.Redis(connection_pool=pool, client_name="basics")
+pool = redis.ConnectionPool(host="127.0.0.1", port=port, parser_class={"python": Python, "hiredis": Hiredis}[parser], client_name="basics")
+client = redis.Redis(connection_pool=pool)
 
 assert client.ping()
 assert client.set("py:a", b"\x00\xff\r\n")

@@ -52,7 +52,7 @@ fn connection_commands(client: &mut crate::stand::Client) {
     assert_eq!(client.say("HELLO 4"), "-NOPROTO unsupported protocol version");
     assert!(client.say("HELLO 3 AUTH a b").starts_with("-ERR HELLO"));
     assert_eq!(client.say("HELLO 3"), "%7");
-    (0..20).for_each(|_| drop(client.line()));
+    (0..25).for_each(|_| drop(client.line()));
     client.ask("GET none", "_\r\n");
     client.ask("RESET", "+RESET\r\n");
     client.ask("GET none", "$-1\r\n");

@@ -1,7 +1,7 @@
 //! Commands through the ring: split and joined, passed through, refused.
 
-use crate::stand::redis::{Redis, three};
 use crate::stand::Proxy;
+use crate::stand::redis::{Redis, three};
 
 #[test]
 #[cfg_attr(not(have_redis), ignore = "redis-server is not installed")]
@@ -77,7 +77,7 @@ fn both_versions_of_the_protocol_are_spoken_side_by_side() {
     let proxy = Proxy::start(&["--redis", &list]);
     let (mut two, mut three) = (proxy.connect(), proxy.connect());
     assert_eq!(three.say("HELLO 3"), "%7");
-    (0..20).for_each(|_| drop(three.line()));
+    (0..25).for_each(|_| drop(three.line()));
     three.ask("PING", "+PONG\r\n");
     three.ask("HSET h a 1", ":1\r\n");
     three.ask("HGETALL h", "%1\r\n$1\r\na\r\n$1\r\n1\r\n");

@@ -27,7 +27,9 @@ impl Cluster {
         command.arg("--data-dir").arg(self.dir.path().join(at.to_string())).args(["--listen", listen]);
         command.args(["--node-id", &(at + 1).to_string(), "--stores", "1", "--cores", "1", "--cluster", &self.id]);
         command.args(["--pin", "none", "--spin-us", "0", "--host", "plain"]);
-        self.members.iter().for_each(|member| drop(command.args(["--member", member])));
+        for member in &self.members {
+            command.args(["--member", member]);
+        }
         Process::start(command.env_remove("RUST_LOG").stdout(Stdio::null()).stderr(Stdio::null()))
     }
 
