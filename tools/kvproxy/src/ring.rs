@@ -161,7 +161,7 @@ impl Router {
     fn split(&self, split: Split, command: &Command<'_>, version: Version, outbox: &Rc<Outbox>) -> Result<(), String> {
         let step = if split == Split::Mset { 2 } else { 1 };
         let rest = command.args().get(1..).unwrap_or_default();
-        if rest.is_empty() || rest.len() % step != 0 {
+        if rest.is_empty() || !rest.len().is_multiple_of(step) {
             return Err(wrong_arguments(command.name()));
         }
         let mut parts: Vec<(usize, Vec<u32>)> = Vec::new();

@@ -40,7 +40,7 @@ pub fn parse(command: &Command<'_>) -> Option<Result<Op, String>> {
         (b"MGET", 1..) => Ok(Op::Mget(keys())),
         (b"EXISTS", 1..) => Ok(Op::Exists(keys())),
         (b"DEL" | b"UNLINK", 1..) => Ok(Op::Remove(keys())),
-        (b"MSET", 2..) if arguments % 2 == 0 => {
+        (b"MSET", 2..) if arguments.is_multiple_of(2) => {
             let pairs = (1..arguments).step_by(2).map(|at| (command.owned(at), command.owned(at + 1)));
             Ok(Op::Set(pairs.collect()))
         }

@@ -78,7 +78,7 @@ impl Server {
 /// When the list is empty, or two servers cannot be told apart.
 pub fn ring(servers: &[Server]) -> Result<Ring, ServersError> {
     for (at, server) in servers.iter().enumerate() {
-        for other in servers.iter().take(at).filter(|other| other.id() == server.id()) {
+        if let Some(other) = servers.iter().take(at).find(|other| other.id() == server.id()) {
             return Err(if other.name == server.name {
                 ServersError::Twice(server.name.clone())
             } else {

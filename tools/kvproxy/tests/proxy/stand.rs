@@ -1,7 +1,5 @@
 //! Processes on loopback, ended by their ids whatever a test does, and a plain client.
 
-#![expect(clippy::unwrap_used, reason = "only tests stand here: what fails is their failure")]
-
 pub mod cluster;
 pub mod redis;
 
