@@ -154,7 +154,13 @@ fn a_node_has_150_virtual_nodes_by_weight() {
         let walk: Vec<usize> = ring.walk(Position(i << 20)).collect();
         assert_eq!(walk.len(), 2);
         first[walk[0]] += 1;
+        assert_eq!(ring.first(Position(i << 20), |_| true), Some(walk[0]));
+        assert_eq!(ring.first(Position(i << 20), |node| node != walk[0]), Some(walk[1]));
     }
+    assert_eq!(ring.first(Position(0), |_| false), None);
+    let tokens: Vec<(Position, usize)> = ring.tokens().collect();
+    assert!(tokens.is_sorted());
+    assert_eq!([0, 1, 2].map(|node| tokens.iter().filter(|token| token.1 == node).count()), [150, 75, 0]);
     assert!(first[0] > first[1] && first[1] > 4096 / 5, "twice the weight, about twice the arcs: {first:?}");
 }
 

@@ -9,6 +9,7 @@
 //! toolchain. `fuzz/` holds the same targets for cargo-fuzz.
 
 mod edits;
+mod resp;
 mod sealed;
 mod sections;
 mod seeds;
@@ -27,7 +28,7 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 17] = [
+pub const TARGETS: [Target; 18] = [
     Target { name: "frame", run: wire::frame },
     Target { name: "hello", run: wire::hello },
     Target { name: "request", run: wire::request },
@@ -45,6 +46,7 @@ pub const TARGETS: [Target; 17] = [
     Target { name: "records", run: storage::records },
     Target { name: "tables", run: sealed::tables },
     Target { name: "manifest", run: sealed::manifest },
+    Target { name: "resp", run: resp::resp },
 ];
 
 /// Runs the target called `name`.

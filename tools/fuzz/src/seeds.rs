@@ -38,6 +38,7 @@ fn encoded(encode: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
 pub fn seeds(name: &str) -> Vec<Vec<u8>> {
     match name {
         "frame" => frames(),
+        "resp" => crate::resp::seeds(),
         "hello" => vec![Hello::client(ClientId([9; 16]), StoreId::new(1, 0)).encode().to_vec()],
         "request" => requests(),
         "reply" => replies(),

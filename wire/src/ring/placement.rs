@@ -41,6 +41,19 @@ impl Ring {
         let indices = behind.iter().chain(before).map(|t| t.2);
         indices.filter(move |&node| !std::mem::replace(&mut seen[node], true))
     }
+
+    /// The first node of [`Ring::walk`] that is admitted, without its memory of nodes seen.
+    pub fn first(&self, from: Position, admits: impl Fn(usize) -> bool) -> Option<usize> {
+        let start = self.tokens.partition_point(|t| t.0 < from);
+        let (before, behind) = self.tokens.split_at(start);
+        behind.iter().chain(before).map(|t| t.2).find(|&node| admits(node))
+    }
+
+    /// Every virtual node, clockwise from 0: its token, and the index of its node. It takes the keys behind the token
+    /// before it, up to its own.
+    pub fn tokens(&self) -> impl Iterator<Item = (Position, usize)> + '_ {
+        self.tokens.iter().map(|&(token, _, index)| (token, index))
+    }
 }
 
 fn virtual_nodes(node: &NodeInfo) -> u32 {

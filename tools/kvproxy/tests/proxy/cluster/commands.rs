@@ -1,0 +1,77 @@
+//! Commands of the cluster.
+
+use crate::stand::cluster::{Cluster, all};
+
+#[test]
+fn commands_do_what_redis_does_or_say_that_they_do_not_exist() {
+    let cluster = Cluster::start();
+    let proxy = cluster.proxy(&["--metrics", "127.0.0.1:0"]);
+    let mut client = proxy.connect();
+    client.ask("SET a 1", "+OK\r\n");
+    client.ask("GET a", "$1\r\n1\r\n");
+    client.ask("GET none", "$-1\r\n");
+    client.ask("MSET b 22 c 333", "+OK\r\n");
+    client.ask("MGET c none b a c", "*5\r\n$3\r\n333\r\n$-1\r\n$2\r\n22\r\n$1\r\n1\r\n$3\r\n333\r\n");
+    client.ask("STRLEN c", ":3\r\n");
+    client.ask("EXISTS a b none a", ":3\r\n");
+    client.ask("DEL a none a", ":1\r\n");
+    client.ask("UNLINK b c a", ":2\r\n");
+    client.ask("EXISTS a b c", ":0\r\n");
+    client.ask("SET e \"\"", "+OK\r\n");
+    client.ask("GET e", "$0\r\n\r\n");
+    for unknown in ["INCR a", "EXPIRE a 5", "SETNX a 1", "KEYS *", "MULTI"] {
+        assert!(client.say(unknown).starts_with("-ERR unknown command"), "{unknown}");
+    }
+    assert!(client.say("SET a 1 NX").starts_with("-ERR SET: the option 'NX' does not exist"));
+    assert!(client.say("SET '' 1").starts_with("-ERR a key of 0 bytes"));
+    connection_commands(&mut client);
+    assert!(all(&mut client, "INFO").contains("mode:cluster"));
+    pipelines(&mut proxy.connect());
+    let batches = proxy.counted("kvproxy_batches_total");
+    proxy.connect().ask(&"GET a\r\n".repeat(64), &"$-1\r\n".repeat(64));
+    assert!(proxy.counted("kvproxy_batches_total") - batches <= 2.0, "64 GETs that came together");
+}
+
+fn connection_commands(client: &mut crate::stand::Client) {
+    client.ask("PING", "+PONG\r\n");
+    client.ask("PING hi", "$2\r\nhi\r\n");
+    client.ask("ECHO hi", "$2\r\nhi\r\n");
+    client.ask("SELECT 0", "+OK\r\n");
+    assert!(client.say("SELECT 1").starts_with("-ERR DB index is out of range"));
+    client.ask("CLIENT GETNAME", "$-1\r\n");
+    client.ask("CLIENT SETNAME me", "+OK\r\n");
+    client.ask("CLIENT GETNAME", "$2\r\nme\r\n");
+    client.ask("CLIENT SETINFO LIB-NAME x", "+OK\r\n");
+    assert!(client.say("CLIENT ID").starts_with(':'));
+    assert!(client.say("CLIENT KILL x").starts_with("-ERR unknown subcommand"));
+    client.ask("COMMAND COUNT", ":0\r\n");
+    client.ask("COMMAND DOCS", "*0\r\n");
+    client.ask("CONFIG GET save none", "*2\r\n$4\r\nsave\r\n$0\r\n\r\n");
+    client.ask("CONFIG GET none", "*0\r\n");
+    assert!(client.say("CONFIG SET a b").starts_with("-ERR "));
+    assert_eq!(client.say("HELLO 4"), "-NOPROTO unsupported protocol version");
+    assert!(client.say("HELLO 3 AUTH a b").starts_with("-ERR HELLO"));
+    assert_eq!(client.say("HELLO 3"), "%7");
+    (0..25).for_each(|_| drop(client.line()));
+    client.ask("GET none", "_\r\n");
+    client.ask("RESET", "+RESET\r\n");
+    client.ask("GET none", "$-1\r\n");
+}
+
+/// What depends on what came before is answered as if it had been asked alone.
+fn pipelines(client: &mut crate::stand::Client) {
+    let (mut asked, mut answers) = (String::new(), String::new());
+    for n in 0..200 {
+        asked += &format!(
+            "SET p{n} {n}\r\nGET p{n}\r\nPING\r\nSET p{n} again\r\nMGET p{n} none\r\nDEL p{n}\r\nDEL p{n}\r\n"
+        );
+        let length = n.to_string().len();
+        answers += &format!("+OK\r\n${length}\r\n{n}\r\n+PONG\r\n+OK\r\n*2\r\n$5\r\nagain\r\n$-1\r\n:1\r\n:0\r\n");
+    }
+    client.send(asked.as_bytes());
+    client.expect(&answers);
+    let large = "x".repeat(3 << 20);
+    client
+        .send(format!("*3\r\n$3\r\nSET\r\n$1\r\nl\r\n${}\r\n{large}\r\nSTRLEN l\r\nGET l\r\n", large.len()).as_bytes());
+    client.expect(&format!("+OK\r\n:{0}\r\n${0}\r\n{large}\r\n", large.len()));
+}

@@ -1,0 +1,120 @@
+//! Bytes that are no commands, or never become one.
+
+use crate::stand::{Client, Proxy, wait_until};
+use std::io::{ErrorKind, Write};
+use std::time::{Duration, Instant};
+
+/// In front of nobody: what is asked here needs no server.
+fn proxy(more: &[&str]) -> Proxy {
+    Proxy::start(&[&["--redis", "127.0.0.1:1", "--metrics", "127.0.0.1:0"], more].concat())
+}
+
+#[test]
+fn nonsense_gets_an_error_and_costs_its_own_connection() {
+    let proxy = proxy(&[]);
+    let mut neighbour = proxy.connect();
+    let deep = "*1\r\n".repeat(100_000);
+    for (nonsense, answer) in [
+        ("*-5\r\n", "-ERR Protocol error: invalid multibulk length"),
+        ("*1048577\r\n", "-ERR Protocol error: invalid multibulk length"),
+        ("*99999999999999999999\r\n", "-ERR Protocol error: invalid multibulk length"),
+        ("*abc\r\n", "-ERR Protocol error: invalid multibulk length"),
+        ("*1\r\n$-1\r\n", "-ERR Protocol error: invalid bulk length"),
+        ("*1\r\n$99999999999\r\n", "-ERR Protocol error: invalid bulk length"),
+        ("*1\r\n$x\r\n", "-ERR Protocol error: invalid bulk length"),
+        ("*1\r\n$3\r\nabcdef\r\n", "-ERR Protocol error: expected the end of a line"),
+        ("*1\r\n+PING\r\n", "-ERR Protocol error: expected '$', got '+'"),
+        (deep.as_str(), "-ERR Protocol error: expected '$', got '*'"),
+        ("SET a \"b\r\n", "-ERR Protocol error: unbalanced quotes in request"),
+        ("PING\r\n*1\r\n$-7\r\n", "+PONG\r\n-ERR Protocol error: invalid bulk length"),
+    ] {
+        let mut client = proxy.connect();
+        // The other side may hang up while much is still being sent.
+        let sent = client.0.write_all(nonsense.as_bytes());
+        assert!(sent.is_ok() || nonsense.len() > 1000, "{sent:?}");
+        let said = client.rest();
+        assert!(said.starts_with(answer) || nonsense.len() > 1000, "{nonsense:.20}: {said}");
+        neighbour.ask("PING", "+PONG\r\n");
+    }
+    assert!(proxy.counted("kvproxy_cut_total{reason=\"protocol\"}") >= 11.0);
+}
+
+#[test]
+fn binary_garbage_breaks_nothing() {
+    let proxy = proxy(&[]);
+    let mut state = 1u64;
+    for _ in 0..200 {
+        let garbage: Vec<u8> = (0..2000)
+            .map(|_| {
+                state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+                (state >> 56) as u8
+            })
+            .collect();
+        let mut client = proxy.connect();
+        client.send(&garbage);
+        client.0.shutdown(std::net::Shutdown::Write).unwrap();
+        client.rest();
+    }
+    proxy.connect().ask("PING", "+PONG\r\n");
+}
+
+#[test]
+fn a_byte_now_and_then_does_not_keep_a_connection() {
+    let proxy = proxy(&["--idle-s", "2"]);
+    let (mut slow, mut fair) = (proxy.connect(), proxy.connect());
+    let started = Instant::now();
+    for byte in b"*2\r\n$4\r\nECHO\r\n$1000\r\n".iter().chain(std::iter::repeat(&b'x')) {
+        fair.ask("PING", "+PONG\r\n");
+        if slow.0.write_all(&[*byte]).is_err() {
+            break;
+        }
+        assert!(started.elapsed() < Duration::from_secs(20), "it is still connected");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    assert!(started.elapsed() > Duration::from_secs(1));
+    assert!(proxy.counted("kvproxy_cut_total{reason=\"idle\"}") >= 1.0);
+}
+
+#[test]
+fn half_a_command_takes_no_more_memory_than_its_bytes() {
+    let proxy = proxy(&[]);
+    proxy.connect().ask("PING", "+PONG\r\n");
+    let before = proxy.process.memory_kib();
+    let mut clients: Vec<Client> = (0..200).map(|_| proxy.connect()).collect();
+    clients.iter_mut().for_each(|client| client.send(b"*65536\r\n$3\r\nSET\r\n$33554432\r\nabc"));
+    proxy.connect().ask("PING", "+PONG\r\n");
+    let grown = proxy.process.memory_kib().saturating_sub(before);
+    assert!(grown < 20 << 10, "{grown} KiB for 200 clients that announced 6 GiB");
+}
+
+#[test]
+fn a_client_that_never_reads_is_cut_off_at_its_limit() {
+    let proxy = proxy(&["--output-mib", "2"]);
+    let mut client = proxy.connect();
+    client.0.set_write_timeout(Some(Duration::from_millis(500))).unwrap();
+    let text = "x".repeat(100_000);
+    let echo = format!("*2\r\n$4\r\nECHO\r\n${}\r\n{text}\r\n", text.len());
+    let sent = (0..5000).try_for_each(|_| client.0.write_all(echo.as_bytes()));
+    let error = sent.expect_err("500 MB were taken").kind();
+    assert!(matches!(error, ErrorKind::ConnectionReset | ErrorKind::BrokenPipe | ErrorKind::WouldBlock), "{error}");
+    assert!(proxy.process.memory_kib() < 100 << 10, "{} KiB", proxy.process.memory_kib());
+    proxy.connect().ask("PING", "+PONG\r\n");
+    if error != ErrorKind::WouldBlock {
+        wait_until("its end is counted", || proxy.counted("kvproxy_cut_total{reason=\"memory\"}") >= 1.0);
+    }
+}
+
+#[test]
+fn all_clients_together_have_a_limit() {
+    let proxy = proxy(&["--total-mib", "8"]);
+    let head = b"*2\r\n$4\r\nECHO\r\n$30000000\r\n";
+    let mut clients: Vec<Client> = (0..10).map(|_| proxy.connect()).collect();
+    let mut gone = 0;
+    for client in &mut clients {
+        let sent = client.0.write_all(head).and_then(|()| client.0.write_all(&vec![b'x'; 4 << 20]));
+        gone += usize::from(sent.is_err());
+    }
+    assert!(proxy.process.memory_kib() < 100 << 10, "{} KiB", proxy.process.memory_kib());
+    wait_until("some are cut off", || proxy.counted("kvproxy_cut_total{reason=\"memory\"}") + gone as f64 >= 5.0);
+    proxy.connect().ask("PING", "+PONG\r\n");
+}

@@ -1,0 +1,4 @@
+//! In front of three real Redis servers.
+
+mod commands;
+mod scenario;
