@@ -14,7 +14,9 @@ use quick_cache::{OptionsBuilder, Weighter};
 use std::cell::{Cell, Ref, RefCell};
 use std::collections::BTreeSet;
 use std::hash::{BuildHasher, Hasher};
-use std::rc::Rc;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use zerocopy::little_endian::{U16, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
@@ -45,8 +47,9 @@ struct Head {
 const HEAD_BYTES: usize = size_of::<Head>();
 const _: () = assert!(HEAD_BYTES == 16);
 
-/// Where the blocks of one table are, by their number: a slot's number + 1, or one of two other words.
-pub struct Places(Box<[Cell<u32>]>);
+/// Where the blocks of one table are, by their number: a slot's number + 1, or one of two other words. Only who holds the cache
+/// reads or changes one.
+pub struct Places(Box<[AtomicU32]>);
 
 /// Not in the cache.
 const NOWHERE: u32 = 0;
@@ -56,24 +59,31 @@ const ON_HEAP: u32 = u32::MAX;
 impl Places {
     /// Of a table with so many blocks, none of which is in the cache.
     pub fn new(blocks: usize) -> Places {
-        Places((0..blocks).map(|_| Cell::new(NOWHERE)).collect())
+        Places((0..blocks).map(|_| AtomicU32::new(NOWHERE)).collect())
     }
 
     #[inline]
     fn get(&self, block: usize) -> u32 {
-        self.0.get(block).map_or(NOWHERE, Cell::get)
+        self.0.get(block).map_or(NOWHERE, |place| place.load(Relaxed))
     }
 
     fn set(&self, block: usize, place: u32) {
         if let Some(cell) = self.0.get(block) {
-            cell.set(place);
+            cell.store(place, Relaxed);
         }
     }
 }
 
+/// Numbers of free slots. Behind a lock, because a cache may move to another thread with all that is kept in it.
+type Free = Arc<Mutex<Vec<u32>>>;
+
+fn lock(free: &Free) -> MutexGuard<'_, Vec<u32>> {
+    free.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// A block that is kept, until this is dropped.
 struct Held {
-    places: Rc<Places>,
+    places: Arc<Places>,
     block: usize,
     kept: Kept,
 }
@@ -81,7 +91,7 @@ struct Held {
 enum Kept {
     Slot {
         number: u32,
-        free: Rc<RefCell<Vec<u32>>>,
+        free: Free,
     },
     /// It is larger than a slot.
     Heap(Block),
@@ -91,7 +101,7 @@ impl Drop for Held {
     fn drop(&mut self) {
         self.places.set(self.block, NOWHERE);
         if let Kept::Slot { number, free } = &self.kept {
-            free.borrow_mut().push(*number);
+            lock(free).push(*number);
         }
     }
 }
@@ -207,13 +217,21 @@ impl Slots {
     }
 }
 
+/// Keeps blocks: [`BlockCache`], or several of them.
+pub trait Blocks {
+    /// Looks into a block of the table with this handle, if it is here.
+    fn look<T>(&self, table: (u64, &Places), place: BlockPlace, into: impl FnOnce(View<'_>) -> T) -> Option<T>;
+    /// Keeps a block of the table with this handle, making room; one larger than an eighth of the budget is not kept.
+    fn insert(&self, table: (u64, &Arc<Places>), place: BlockPlace, block: &Block);
+}
+
 /// Blocks of all tables of a store.
 pub struct BlockCache {
     /// Who stays.
     map: RefCell<Cache<Key, Held, Weight, Seeded>>,
     slots: RefCell<Slots>,
     /// Slots that hold nothing.
-    free: Rc<RefCell<Vec<u32>>>,
+    free: Free,
     /// Slots that were hit and that the map is to hear of.
     touched: RefCell<Vec<u32>>,
     hits: Cell<u64>,
@@ -232,7 +250,7 @@ impl BlockCache {
         BlockCache {
             map: RefCell::new(Cache::with_options(options, Weight, Seeded(seed), DefaultLifecycle::default())),
             slots: RefCell::default(),
-            free: Rc::default(),
+            free: Free::default(),
             touched: RefCell::default(),
             hits: Cell::new(0),
             misses: Cell::new(0),
@@ -244,15 +262,7 @@ impl BlockCache {
         Reader { cache: self, map: self.map.borrow(), slots: self.slots.borrow() }
     }
 
-    /// Looks into a block of the table with this handle, if it is here.
-    pub fn look<T>(&self, table: (u64, &Places), place: BlockPlace, into: impl FnOnce(View<'_>) -> T) -> Option<T> {
-        let reader = self.reader();
-        let view = reader.get(table, place).and_then(Spot::view);
-        view.map(into)
-    }
-
-    /// Keeps a block of the table with this handle, making room; one larger than an eighth of the budget is not kept.
-    pub fn insert(&self, table: (u64, &Rc<Places>), place: BlockPlace, block: &Block) {
+    fn keep(&self, table: (u64, &Arc<Places>), place: BlockPlace, block: &Block) {
         let mut map = self.map.borrow_mut();
         self.tell_hits(&map);
         let (key, most) = ((table.0, place.offset), map.capacity() / 8);
@@ -261,8 +271,8 @@ impl BlockCache {
             Kept::Heap(block.clone())
         } else if most as usize >= SLOT_BYTES + BLOCK_OVERHEAD_BYTES {
             let mut slots = self.slots.borrow_mut();
-            let taken = self.free.borrow_mut().pop();
-            let number = taken.unwrap_or_else(|| slots.grow(&mut self.free.borrow_mut()));
+            let taken = lock(&self.free).pop();
+            let number = taken.unwrap_or_else(|| slots.grow(&mut lock(&self.free)));
             slots.lay(number, key, block);
             Kept::Slot { number, free: self.free.clone() }
         } else {
@@ -287,7 +297,7 @@ impl BlockCache {
         }
         map.set_capacity(budget as u64);
         loop {
-            let (mut slots, mut free) = (self.slots.borrow_mut(), self.free.borrow_mut());
+            let (mut slots, mut free) = (self.slots.borrow_mut(), lock(&self.free));
             // One more than what moves: memory is not given back and taken again with each block.
             let Some(moved) = (free.len() > CHUNK_SLOTS).then(|| slots.shrink(&mut free)).flatten() else { return };
             self.touched.borrow_mut().retain(|number| (*number as usize) < slots.of.len());
@@ -320,6 +330,18 @@ impl BlockCache {
     /// Lookups that found their block, and that did not.
     pub fn hits_and_misses(&self) -> (u64, u64) {
         (self.hits.get(), self.misses.get())
+    }
+}
+
+impl Blocks for BlockCache {
+    fn look<T>(&self, table: (u64, &Places), place: BlockPlace, into: impl FnOnce(View<'_>) -> T) -> Option<T> {
+        let reader = self.reader();
+        let view = reader.get(table, place).and_then(Spot::view);
+        view.map(into)
+    }
+
+    fn insert(&self, table: (u64, &Arc<Places>), place: BlockPlace, block: &Block) {
+        self.keep(table, place, block);
     }
 }
 

@@ -25,7 +25,7 @@ fn place(number: usize) -> BlockPlace {
 }
 
 /// How many blocks are there, each being what it should be.
-fn count(cache: &BlockCache, places: &Rc<Places>) -> usize {
+fn count(cache: &BlockCache, places: &Arc<Places>) -> usize {
     let there = |number: &usize| {
         let version = cache.look((1, places), place(*number), |view| {
             let entry = view.find((K, &key(*number)), *number as u64).expect("the block of this key");
@@ -39,7 +39,7 @@ fn count(cache: &BlockCache, places: &Rc<Places>) -> usize {
 
 #[test]
 fn a_smaller_budget_takes_memory_and_no_block_for_another() {
-    let (cache, places) = (BlockCache::new(12 << 20, 3), Rc::new(Places::new(BLOCKS)));
+    let (cache, places) = (BlockCache::new(12 << 20, 3), Arc::new(Places::new(BLOCKS)));
     (0..BLOCKS).for_each(|number| cache.insert((1, &places), place(number), &block(number)));
     let chunks = |cache: &BlockCache| cache.slots.borrow().chunks.len();
     let (many, before) = (count(&cache, &places), chunks(&cache));

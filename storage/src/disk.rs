@@ -75,11 +75,11 @@ pub trait Disk: Clone + 'static {
 }
 
 /// A verified section of a file, in memory until dropped.
-pub struct Mapped(Box<dyn Deref<Target = [u8]>>);
+pub struct Mapped(Box<dyn Deref<Target = [u8]> + Send + Sync>);
 
 impl Mapped {
     /// Wraps whatever holds the bytes.
-    pub fn new(bytes: impl Deref<Target = [u8]> + 'static) -> Mapped {
+    pub fn new(bytes: impl Deref<Target = [u8]> + Send + Sync + 'static) -> Mapped {
         Mapped(Box::new(bytes))
     }
 }

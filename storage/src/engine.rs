@@ -20,6 +20,7 @@ use ringkv_wire::ids::ShardId;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
+use std::sync::Arc;
 
 /// The block cache gets at least this part of what reads have.
 const CACHE_LEAST_PART: usize = 8;
@@ -248,7 +249,7 @@ impl<D: Disk> Engine<D> {
             state.trees.borrow_mut().insert(shard, tree);
         }
         let orphans = files.iter().filter(|name| table_number(name).is_none_or(|number| !named.contains(&number)));
-        state.trash.borrow_mut().extend(orphans.map(|name| join(&state.tables_dir, name)));
+        state.trash.extend(orphans.map(|name| join(&state.tables_dir, name)));
         state.sweep().await;
         Ok(Engine(state))
     }
@@ -283,6 +284,14 @@ impl<D: Disk> Engine<D> {
         wait_ns_per_byte(felt, filled)
     }
 
+    /// [`Engine::wait_ns_per_byte`] for whoever keeps memtables of his own: bytes written to them since this was last asked, what
+    /// they take now, and what they may take.
+    pub(crate) fn pace_writers(&self, fresh_bytes: u64, taken_bytes: usize, memtable_bytes: usize) -> f64 {
+        self.0.fresh_bytes.set(fresh_bytes);
+        self.0.memtable_bytes.set(taken_bytes);
+        self.wait_ns_per_byte(memtable_bytes)
+    }
+
     /// What it holds and has done.
     pub fn stats(&self) -> EngineStats {
         let state = &self.0;
@@ -304,7 +313,7 @@ impl<D: Disk> Engine<D> {
             flushes: state.flushes.get(),
             merges: state.merges.get(),
             failures: state.failures.get(),
-            trash: state.trash.borrow().len(),
+            trash: state.trash.len(),
             manifest_bytes: state.manifest.bytes(),
             ..EngineStats::default()
         };
@@ -344,7 +353,7 @@ impl<D: Disk> EngineState<D> {
     }
 
     /// Opens a table file.
-    pub(crate) async fn open_table(&self, place: TableRef) -> Result<Rc<Table<D>>, StorageError> {
+    pub(crate) async fn open_table(&self, place: TableRef) -> Result<Arc<Table<D>>, StorageError> {
         let handle = self.next_handle.get();
         self.next_handle.set(handle + 1);
         let path = self.table_path(place.number);
@@ -361,11 +370,11 @@ impl<D: Disk> EngineState<D> {
         if !self.manifest.is_settled() {
             return;
         }
-        let paths = std::mem::take(&mut *self.trash.borrow_mut());
+        let paths = self.trash.take();
         for path in paths {
             match self.disk.remove(&path).await {
                 Ok(()) | Err(DiskError::NotFound { .. }) => {}
-                Err(_) => self.trash.borrow_mut().push(path),
+                Err(_) => self.trash.push(path),
             }
         }
     }

@@ -3,7 +3,7 @@
 use crate::disk::Disk;
 use crate::error::StorageError;
 use crate::gate::Pace;
-use crate::memtable::{Memtable, Walk};
+use crate::memtable::{Memtable, Walk, shared};
 use crate::sst::view::{key_of, lay_key};
 use crate::sst::{Record, TreeKey, Value};
 use crate::tree::Inside;
@@ -13,6 +13,7 @@ use ringkv_wire::ids::KeyspaceId;
 use std::cmp::Ordering;
 use std::ops::Bound;
 use std::rc::Rc;
+use std::sync::Arc;
 
 /// The direction of a walk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -123,8 +124,10 @@ pub struct Head<'h> {
 }
 
 /// Where records come from, in order, each key once.
-enum Source<D: Disk> {
+pub(crate) enum Source<D: Disk> {
     Memory(Walk),
+    /// A memtable that others write to meanwhile.
+    Shared(shared::Walk),
     Run(RunScan<D>),
 }
 
@@ -133,6 +136,7 @@ impl<D: Disk> Source<D> {
     fn head(&self) -> Option<Head<'_>> {
         match self {
             Source::Memory(walk) => walk.head(),
+            Source::Shared(walk) => walk.head(),
             Source::Run(scan) => scan.head(),
         }
     }
@@ -140,6 +144,7 @@ impl<D: Disk> Source<D> {
     async fn next(&mut self) -> Result<bool, StorageError> {
         match self {
             Source::Memory(walk) => Ok(walk.next().await),
+            Source::Shared(walk) => Ok(walk.next()),
             Source::Run(scan) => scan.next().await,
         }
     }
@@ -157,10 +162,15 @@ pub struct MergeIter<D: Disk> {
 
 impl<D: Disk> MergeIter<D> {
     /// Over memtables, then runs of tables, each list newest first. Nothing in a memtable is older than anything in a run.
-    pub fn new(memtables: &[Rc<Memtable>], runs: &[Rc<Run<D>>], span: Span, way: Way) -> MergeIter<D> {
+    pub fn new(memtables: &[Rc<Memtable>], runs: &[Arc<Run<D>>], span: Span, way: Way) -> MergeIter<D> {
         let memory = memtables.iter().map(|memtable| Source::Memory(Walk::new(memtable.clone(), span.clone(), way)));
         let disk = runs.iter().map(|run| Source::Run(RunScan::new(run.clone(), span.clone(), way)));
-        MergeIter { sources: memory.chain(disk).collect(), way, span, at: None, started: false }
+        MergeIter::over(memory.chain(disk).collect(), span, way)
+    }
+
+    /// Over sources, newest first, each before its first record of the span.
+    pub(crate) fn over(sources: Vec<Source<D>>, span: Span, way: Way) -> MergeIter<D> {
+        MergeIter { sources, way, span, at: None, started: false }
     }
 
     /// Goes to the next key; false at the end. After an error the iterator is of no use.
@@ -191,9 +201,10 @@ impl<D: Disk> MergeIter<D> {
     }
 
     /// The value it stands at, to be kept.
-    fn value(&self) -> Option<Bytes> {
+    pub(crate) fn value(&self) -> Option<Bytes> {
         match &self.sources[self.at?] {
             Source::Memory(walk) => walk.head()?.record.value.map(Bytes::copy_from_slice),
+            Source::Shared(walk) => walk.head()?.record.value.map(Bytes::copy_from_slice),
             Source::Run(scan) => scan.value(),
         }
     }

@@ -98,7 +98,7 @@ fn memtable(layer: &Layer) -> Rc<Memtable> {
 }
 
 /// The same as tables of a block or two each.
-fn run(engine: &Engine<FaultDisk>, layer: &Layer) -> Rc<Run<FaultDisk>> {
+fn run(engine: &Engine<FaultDisk>, layer: &Layer) -> Arc<Run<FaultDisk>> {
     let records = MergeIter::new(&[memtable(layer)], &[], Span::all(), Way::Up);
     let (guards, table_bytes) = (Vec::new(), 600);
     let shape = Shape {
@@ -115,11 +115,11 @@ fn run(engine: &Engine<FaultDisk>, layer: &Layer) -> Rc<Run<FaultDisk>> {
     let made = block_on(write_tables(&engine.0, records, &shape)).expect("a good disk");
     let members = made.members();
     made.keep();
-    Rc::new(Run::new(members))
+    Arc::new(Run::new(members))
 }
 
 /// The first `memory` layers in memory, the others as runs.
-fn sources(layers: &[Layer], memory: usize) -> (Vec<Rc<Memtable>>, Vec<Rc<Run<FaultDisk>>>) {
+fn sources(layers: &[Layer], memory: usize) -> (Vec<Rc<Memtable>>, Vec<Arc<Run<FaultDisk>>>) {
     let options = EngineOptions { block_bytes: 512, ..EngineOptions::default() };
     let engine = block_on(Engine::open(FaultDisk::new(1), "", options)).expect("opens");
     let (memory, disk) = layers.split_at(memory.min(layers.len()));

@@ -1,5 +1,7 @@
 //! Memory in large pages, and what the processor is told ahead of its use.
 
+pub(crate) mod shared;
+
 use crate::gate::Pace;
 use memmap2::{Advice, MmapMut};
 use std::cell::{Cell, RefCell};

@@ -3,6 +3,7 @@
 
 mod arena;
 mod index;
+pub(crate) mod shared;
 mod walk;
 
 pub(crate) use walk::Walk;

@@ -107,6 +107,13 @@ pub struct Value {
     pub expiry_ms: u64,
 }
 
+impl Value {
+    /// Whether it has not expired; the time is asked for only when it matters.
+    pub(crate) fn is_alive(&self, now_ms: impl FnOnce() -> u64) -> bool {
+        self.expiry_ms == NEVER_MS || self.expiry_ms > now_ms()
+    }
+}
+
 /// Bytes at `offset` of `path` are not what was written.
 pub(crate) fn damaged(path: &str, offset: u64, expected: impl fmt::Display, got: impl fmt::Display) -> StorageError {
     StorageError::Damaged { path: path.to_owned(), offset, expected: expected.to_string(), got: got.to_string() }

@@ -5,7 +5,7 @@ mod merge;
 pub(crate) mod run;
 mod scrub;
 pub mod snapshot;
-mod version;
+pub(crate) mod version;
 
 pub use crate::iter::{Span, TreeIter, Way};
 pub use crate::manifest::Flushed;
@@ -55,7 +55,7 @@ impl<'k> Sought<'k> {
         Sought { keyspace, key, hash: key_hash(keyspace, key) }
     }
 
-    fn tree_key(&self) -> TreeKey<'k> {
+    pub(crate) fn tree_key(&self) -> TreeKey<'k> {
         (self.keyspace, self.key)
     }
 }
@@ -116,6 +116,8 @@ pub(crate) struct TreeState<D: Disk> {
     frozen: RefCell<Vec<Frozen>>,
     next_frozen: Cell<u64>,
     version: RefCell<Rc<Version<D>>>,
+    /// Whether a merge of these tables is wanted, and how many could be read when that was asked.
+    wanted: Cell<Option<(usize, bool)>>,
     /// Which keys are its own, when not all are.
     inside: RefCell<Option<Inside>>,
     /// What its tables weigh.
@@ -154,6 +156,7 @@ impl<D: Disk> TreeState<D> {
             next_frozen: Cell::new(1),
             log_time_ms: Cell::new(version.at.as_ref().map_or(0, |at| at.log_time_ms)),
             version: RefCell::new(Rc::new(version)),
+            wanted: Cell::default(),
             inside: RefCell::default(),
             weight: Cell::new(weight),
             flushing: Gate::default(),
@@ -365,12 +368,26 @@ impl<D: Disk> Tree<D> {
 
     /// Whether a merge of its tables is worth it.
     pub fn wants_merge(&self) -> bool {
-        self.state.version().wants_merge(&self.engine.policy())
+        let version = self.state.version();
+        let sound = version.sound();
+        match self.state.wanted.get() {
+            Some((then, wanted)) if then == sound => wanted,
+            _ => {
+                let wanted = version.choice(&self.engine.policy()).is_some();
+                self.state.wanted.set(Some((sound, wanted)));
+                wanted
+            }
+        }
     }
 
     /// Whether [`Tree::settle`] would do something.
     pub fn wants_settling(&self) -> bool {
         self.state.version().choice(&Policy { settle: true, ..self.engine.policy() }).is_some()
+    }
+
+    /// The durable side as it is now.
+    pub(crate) fn durable(&self) -> Rc<Version<D>> {
+        self.state.version()
     }
 
     /// Number of durable tables.
@@ -413,6 +430,7 @@ impl<D: Disk> Tree<D> {
         let (before, now) = (self.state.weight.get(), version.weight(&self.engine.policy()));
         self.advance(version.log_time_ms());
         self.state.version.replace(Rc::new(version));
+        self.state.wanted.set(None);
         self.state.weight.set(now);
         self.engine.weigh(before, now);
     }

@@ -69,7 +69,7 @@ fn keys_of_one_shape(bench: &mut Bench, shape: &str, there: fn(u64) -> Key, not_
 }
 
 /// Opens all table files once more.
-fn tables(drive: &Drive, dir: &Path) -> Vec<Rc<Table<BenchDisk>>> {
+fn tables(drive: &Drive, dir: &Path) -> Vec<Arc<Table<BenchDisk>>> {
     let names = drive.tasks.block_on(ringkv_storage::disk::Disk::list(&drive.disk, TABLES_DIR)).expect("a sound disk");
     let open = |name: &String| {
         let footer = footer(&dir.join(TABLES_DIR).join(name));

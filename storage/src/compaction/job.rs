@@ -11,6 +11,7 @@ use crate::sst::writer::{TableWriter, Unborn};
 use crate::tree::Inside;
 use crate::tree::run::Member;
 use std::rc::Rc;
+use std::sync::Arc;
 
 /// Where tables are cut, and what is left out.
 pub(crate) struct Shape {
@@ -104,7 +105,7 @@ pub(crate) async fn write_tables<D: Disk>(
     for (place, unborn) in closed {
         let table = engine.open_table(place).await?;
         let bounds = Bounds::of(table.properties().least(), table.properties().greatest());
-        let entry = Rc::new(TableEntry { place, level: shape.level, run: shape.run, bounds });
+        let entry = Arc::new(TableEntry { place, level: shape.level, run: shape.run, bounds });
         made.tables.push((Member { entry, table: Ok(table) }, unborn));
     }
     Ok(made)

@@ -1,6 +1,6 @@
 //! An open table: point lookups over its mapped index and filter, blocks read when needed.
 
-use crate::cache::{BlockCache, Places};
+use crate::cache::{Blocks, Places};
 use crate::disk::{ALIGN, Disk, DiskBuf, Mapped, OpenMode};
 use crate::error::{DiskError, StorageError};
 use crate::sst::block::{Block, compression_of};
@@ -12,8 +12,10 @@ use crate::sst::properties::Properties;
 use crate::sst::view::View;
 use crate::sst::{TableId, TreeKey, Value, damaged, old};
 use bytes::Bytes;
-use std::cell::{Cell, RefCell};
-use std::rc::Rc;
+use std::cell::RefCell;
+use std::ops::Deref;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// What the manifest knows of a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,35 +40,79 @@ pub fn table_number(name: &str) -> Option<u64> {
 }
 
 /// Files to be removed once nobody reads them.
-pub type Trash = Rc<RefCell<Vec<String>>>;
+#[derive(Clone, Debug, Default)]
+pub struct Trash(Arc<Mutex<Vec<String>>>);
+
+impl Trash {
+    /// One more.
+    pub fn push(&self, path: String) {
+        self.locked().push(path);
+    }
+
+    /// Several more.
+    pub fn extend(&self, paths: impl Iterator<Item = String>) {
+        self.locked().extend(paths);
+    }
+
+    /// Takes all.
+    pub fn take(&self) -> Vec<String> {
+        std::mem::take(&mut *self.locked())
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.locked().len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.locked().is_empty()
+    }
+
+    fn locked(&self) -> std::sync::MutexGuard<'_, Vec<String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// An open table, shared by its readers.
 pub struct Table<D: Disk> {
     disk: D,
     file: D::File,
+    known: Arc<Known>,
+    trash: Trash,
+    doomed: AtomicBool,
+}
+
+/// What is known of an open table without its disk: the same for readers on other threads, each with a file of their own.
+pub struct Known {
     path: String,
     place: TableRef,
     /// Tells it from every other table of this process in the block cache.
     handle: u64,
     /// Where its blocks are there.
-    places: Rc<Places>,
+    places: Arc<Places>,
     footer: Footer,
     /// Index, filter and properties as they stand in the file.
     sections: Mapped,
     properties: Properties,
     /// Of a version 1 table: its index as it would be laid today.
     old_index: Option<Vec<u8>>,
-    trash: Trash,
-    doomed: Cell<bool>,
     /// The first thing found wrong with its bytes.
-    damage: RefCell<Option<StorageError>>,
+    damage: OnceLock<StorageError>,
 }
 
 impl<D: Disk> Drop for Table<D> {
     fn drop(&mut self) {
-        if self.doomed.get() {
-            self.trash.borrow_mut().push(std::mem::take(&mut self.path));
+        if self.doomed.load(Ordering::Relaxed) {
+            self.trash.push(self.known.path.clone());
         }
+    }
+}
+
+impl<D: Disk> Deref for Table<D> {
+    type Target = Known;
+    fn deref(&self) -> &Known {
+        &self.known
     }
 }
 
@@ -90,7 +136,7 @@ impl<D: Disk> Table<D> {
         place: TableRef,
         handle: u64,
         trash: Trash,
-    ) -> Result<Rc<Table<D>>, StorageError> {
+    ) -> Result<Arc<Table<D>>, StorageError> {
         let file = match disk.open(&path, OpenMode::Read).await {
             Err(DiskError::NotFound { .. }) => return Err(damaged(&path, 0, format!("table {}", place.id), "no file")),
             file => file?,
@@ -116,24 +162,54 @@ impl<D: Disk> Table<D> {
             return Err(damaged(&path, footer.properties.range.start, "properties", "none"));
         };
         let old_index = if footer.version > 1 { None } else { old_index(&sections, &footer) };
-        let (doomed, damage, places) =
-            (Cell::new(false), RefCell::default(), Rc::new(Places::new(footer.blocks as usize)));
-        Ok(Rc::new(Table {
-            disk,
-            file,
-            path,
-            place,
-            handle,
-            places,
-            footer,
-            sections,
-            properties,
-            old_index,
-            trash,
-            doomed,
-            damage,
-        }))
+        let (damage, places) = (OnceLock::new(), Arc::new(Places::new(footer.blocks as usize)));
+        let known = Known { path, place, handle, places, footer, sections, properties, old_index, damage };
+        Ok(Arc::new(Table { disk, file, known: Arc::new(known), trash, doomed: AtomicBool::new(false) }))
     }
+
+    /// The same table through a file that another disk opened at its path. It never takes part in removing it.
+    pub(crate) fn through<E: Disk>(&self, disk: E, file: E::File) -> Arc<Table<E>> {
+        let (known, trash) = (self.known.clone(), Trash::default());
+        Arc::new(Table { disk, file, known, trash, doomed: AtomicBool::new(false) })
+    }
+
+    /// The manifest no longer names it: its file goes when its last reader has gone.
+    pub fn doom(&self) {
+        self.doomed.store(true, Ordering::Relaxed);
+    }
+
+    /// Reads a block, verifies it, and keeps it in `cache`. One that fails is read once more: the disk may have given the
+    /// wrong bytes of a sound file. What fails twice is remembered as damage.
+    pub async fn read_block(&self, place: BlockPlace, cache: &impl Blocks) -> Result<Block, StorageError> {
+        let block = match self.read_once(place).await {
+            Ok(block) => block,
+            Err(_) => self.read_once(place).await.inspect_err(|error| self.found_damaged(error))?,
+        };
+        cache.insert((self.handle, &self.places), place, &block);
+        Ok(block)
+    }
+
+    async fn read_once(&self, place: BlockPlace) -> Result<Block, StorageError> {
+        let bytes = self.read_raw(place.offset, place.bytes as usize).await?;
+        self.verify_block(bytes, place)
+    }
+
+    /// How a block was made smaller. It is read and verified past the block cache, once: a failure is told and forgotten.
+    pub async fn compression_of(&self, place: BlockPlace) -> Result<Compression, StorageError> {
+        let bytes = self.read_raw(place.offset, place.bytes as usize).await?;
+        self.verify_block(bytes.clone(), place)?;
+        // Version 1 stored blocks as they were.
+        let stored = (self.footer.version > 1).then(|| compression_of(&bytes));
+        Ok(stored.flatten().unwrap_or_default())
+    }
+
+    /// Bytes of the file, unverified. A range behind the file's end is damage.
+    pub async fn read_raw(&self, offset: u64, bytes: usize) -> Result<Bytes, StorageError> {
+        read_span(&self.disk, &self.file, &self.path, offset, bytes).await
+    }
+}
+
+impl Known {
 
     /// Id, file number, length.
     pub fn place(&self) -> TableRef {
@@ -159,22 +235,18 @@ impl<D: Disk> Table<D> {
     pub(crate) fn footer(&self) -> &Footer {
         &self.footer
     }
-    /// The manifest no longer names it: its file goes when its last reader has gone.
-    pub fn doom(&self) {
-        self.doomed.set(true);
-    }
     /// What was found wrong with its bytes, if anything was: merges leave it alone.
     pub fn damage(&self) -> Option<StorageError> {
-        self.damage.borrow().clone()
+        self.damage.get().cloned()
     }
     /// Whether something was found wrong with its bytes.
     pub fn is_damaged(&self) -> bool {
-        self.damage.borrow().is_some()
+        self.damage.get().is_some()
     }
     /// Remembers an error that a second try gave again, if it is damage and the first one.
     pub(crate) fn found_damaged(&self, error: &StorageError) {
         if error.is_damage() {
-            self.damage.borrow_mut().get_or_insert_with(|| error.clone());
+            self.damage.get_or_init(|| error.clone());
         }
     }
 
@@ -214,42 +286,12 @@ impl<D: Disk> Table<D> {
         self.filter().is_none_or(|filter| filter.may_contain(self.place.id.filter_hash(hash)))
     }
 
-    /// Reads a block, verifies it, and keeps it in `cache`. One that fails is read once more: the disk may have given the
-    /// wrong bytes of a sound file. What fails twice is remembered as damage.
-    pub async fn read_block(&self, place: BlockPlace, cache: &BlockCache) -> Result<Block, StorageError> {
-        let block = match self.read_once(place).await {
-            Ok(block) => block,
-            Err(_) => self.read_once(place).await.inspect_err(|error| self.found_damaged(error))?,
-        };
-        cache.insert((self.handle, &self.places), place, &block);
-        Ok(block)
-    }
-
-    async fn read_once(&self, place: BlockPlace) -> Result<Block, StorageError> {
-        let bytes = self.read_raw(place.offset, place.bytes as usize).await?;
-        self.verify_block(bytes, place)
-    }
-
     /// The block whose bytes these are.
     pub(crate) fn verify_block(&self, bytes: Bytes, place: BlockPlace) -> Result<Block, StorageError> {
         match self.footer.version {
             1 => old::verify(&bytes, &self.place.id, place.offset, &self.path),
             _ => Block::verify(bytes, &self.place.id, place.offset, &self.path),
         }
-    }
-
-    /// How a block was made smaller. It is read and verified past the block cache, once: a failure is told and forgotten.
-    pub async fn compression_of(&self, place: BlockPlace) -> Result<Compression, StorageError> {
-        let bytes = self.read_raw(place.offset, place.bytes as usize).await?;
-        self.verify_block(bytes.clone(), place)?;
-        // Version 1 stored blocks as they were.
-        let stored = (self.footer.version > 1).then(|| compression_of(&bytes));
-        Ok(stored.flatten().unwrap_or_default())
-    }
-
-    /// Bytes of the file, unverified. A range behind the file's end is damage.
-    pub async fn read_raw(&self, offset: u64, bytes: usize) -> Result<Bytes, StorageError> {
-        read_span(&self.disk, &self.file, &self.path, offset, bytes).await
     }
 }
 

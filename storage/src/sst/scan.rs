@@ -9,14 +9,14 @@ use crate::sst::index::BlockPlace;
 use crate::sst::reader::Table;
 use crate::sst::view::key_of;
 use bytes::Bytes;
-use std::rc::Rc;
+use std::sync::Arc;
 
 /// Bytes read at once.
 const AHEAD_BYTES: u64 = 128 << 10;
 
 /// A scan over the records of a table, in order.
 pub struct TableScan<D: Disk> {
-    table: Rc<Table<D>>,
+    table: Arc<Table<D>>,
     way: Way,
     /// The number of the block that comes next.
     next_block: Option<usize>,
@@ -30,12 +30,12 @@ pub struct TableScan<D: Disk> {
 
 impl<D: Disk> TableScan<D> {
     /// A scan over all records, before the first one.
-    pub fn new(table: Rc<Table<D>>) -> TableScan<D> {
+    pub fn new(table: Arc<Table<D>>) -> TableScan<D> {
         TableScan::starting_at(table, 0)
     }
 
     /// A scan from a block on.
-    pub fn starting_at(table: Rc<Table<D>>, next_block: usize) -> TableScan<D> {
+    pub fn starting_at(table: Arc<Table<D>>, next_block: usize) -> TableScan<D> {
         TableScan {
             table,
             way: Way::Up,
@@ -48,7 +48,7 @@ impl<D: Disk> TableScan<D> {
     }
 
     /// A scan at the first record of a span, seen in this direction; it does not end with the span.
-    pub async fn within(table: Rc<Table<D>>, span: &Span, way: Way) -> Result<TableScan<D>, StorageError> {
+    pub async fn within(table: Arc<Table<D>>, span: &Span, way: Way) -> Result<TableScan<D>, StorageError> {
         let mut scan = TableScan { way, ..TableScan::new(table) };
         let edge = match way {
             Way::Up => Some(span.start.as_slice()),
@@ -83,7 +83,7 @@ impl<D: Disk> TableScan<D> {
     }
 
     /// The table scanned.
-    pub fn table(&self) -> &Rc<Table<D>> {
+    pub fn table(&self) -> &Arc<Table<D>> {
         &self.table
     }
 

@@ -34,7 +34,7 @@ fn entries() -> impl Strategy<Value = Entries> {
 }
 
 /// These entries as a table.
-fn table(entries: &Entries, compression: Compression) -> Rc<Table<FaultDisk>> {
+fn table(entries: &Entries, compression: Compression) -> Arc<Table<FaultDisk>> {
     let (disk, id, trash) = (FaultDisk::new(1), TableId([9; 16]), Trash::default());
     block_on(async {
         let builder = TableBuilder::new(id, 512, compression);

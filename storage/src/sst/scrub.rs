@@ -5,7 +5,7 @@ use crate::error::StorageError;
 use crate::sst::damaged;
 use crate::sst::reader::Table;
 use crate::sst::scan::TableScan;
-use std::rc::Rc;
+use std::sync::Arc;
 
 /// Bytes behind the blocks that are compared at once.
 const PIECE_BYTES: u64 = 128 << 10;
@@ -13,7 +13,7 @@ const PIECE_BYTES: u64 = 128 << 10;
 /// Reads about `bytes` bytes of the file from `offset`, which an earlier call gave or is 0, and checks them: blocks by their
 /// checksums, all that is behind them against what was verified at opening. Answers where to go on, none at the end; damage is
 /// remembered by the table.
-pub async fn scrub_table<D: Disk>(table: &Rc<Table<D>>, offset: u64, bytes: u64) -> Result<Option<u64>, StorageError> {
+pub async fn scrub_table<D: Disk>(table: &Arc<Table<D>>, offset: u64, bytes: u64) -> Result<Option<u64>, StorageError> {
     let (mut at, until) = (offset, offset.saturating_add(bytes));
     let first = table.index().map_or(0, |index| index.first_behind(offset));
     let mut scan = TableScan::starting_at(table.clone(), first);

@@ -9,10 +9,10 @@ use crate::sst::reader::Table;
 use crate::sst::scan::TableScan;
 use crate::sst::view::key_of;
 use ringkv_wire::ring::hash::key_hash;
-use std::rc::Rc;
+use std::sync::Arc;
 
 /// Checks every block of an open table, the order of all keys, their place by index and filter, and the properties.
-pub async fn verify_table<D: Disk>(table: &Rc<Table<D>>) -> Result<(), StorageError> {
+pub async fn verify_table<D: Disk>(table: &Arc<Table<D>>) -> Result<(), StorageError> {
     let (mut scan, mut counted, mut pace) = (TableScan::new(table.clone()), Properties::default(), Pace::default());
     let mut laid = Vec::new();
     while let Some((place, block)) = scan.next_block().await? {

@@ -30,7 +30,7 @@ impl Unborn {
 impl Drop for Unborn {
     fn drop(&mut self) {
         if let Some(path) = self.path.take() {
-            self.trash.borrow_mut().push(path);
+            self.trash.push(path);
         }
     }
 }

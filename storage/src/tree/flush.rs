@@ -61,19 +61,35 @@ impl<D: Disk> Tree<D> {
             seal.write(at.index, (keyspace, &key), Some(value));
         }
         memtables.insert(0, Rc::new(seal));
-        let run = self.state.version().next_run();
         let records = MergeIter::new(&memtables, &[], Span::all(), Way::Up);
-        let made = write_tables(&self.engine, records, &self.flush_shape(run, at.log_time_ms)).await?;
+        self.write_flushed(records, at).await?;
+        drop(memtables);
+        self.forget_frozen(newest).await;
+        Ok(())
+    }
 
+    /// Makes tables of records that memtables hold which are somebody else's: all that was written since the last flush, up to
+    /// `at`. Calls are in the order of what they hold, one after the other.
+    pub(crate) async fn flush_records(&self, records: MergeIter<D>, at: Flushed) -> Result<(), StorageError> {
+        let _pass = self.state.flushing.enter().await;
+        let running = self.engine.share.begin(Work::Flush);
+        let flushed = self.write_flushed(records, at).await;
+        drop(running);
+        let counter = if flushed.is_ok() { &self.engine.flushes } else { &self.engine.failures };
+        counter.set(counter.get() + 1);
+        self.engine.sweep().await;
+        flushed
+    }
+
+    async fn write_flushed(&self, records: MergeIter<D>, at: Flushed) -> Result<(), StorageError> {
+        let run = self.state.version().next_run();
+        let made = write_tables(&self.engine, records, &self.flush_shape(run, at.log_time_ms)).await?;
         let edit = self.engine.manifest.edit().await;
-        let now = self.state.version();
-        let version = now.with(Some(at), &[], made.members());
+        let version = self.state.version().with(Some(at), &[], made.members());
         edit.commit(self.state.shard, version.record()).await?;
         self.engine.flushed_bytes.set(self.engine.flushed_bytes.get() + made.bytes());
         made.keep();
         self.show(version);
-        drop((edit, memtables));
-        self.forget_frozen(newest).await;
         Ok(())
     }
 

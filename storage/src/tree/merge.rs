@@ -10,7 +10,7 @@ use crate::manifest::TableEntry;
 use crate::tree::Tree;
 use crate::tree::run::{Member, Run};
 use crate::tree::version::Version;
-use std::rc::Rc;
+use std::sync::Arc;
 
 impl<D: Disk> Tree<D> {
     /// Does the most urgent merge, if one is wanted. Flushes and reads go on meanwhile. The old files go when the manifest has
@@ -49,8 +49,8 @@ impl<D: Disk> Tree<D> {
     }
 
     async fn merge_now(&self, before: &Version<D>, choice: Choice) -> Result<(), StorageError> {
-        let chosen: Vec<Rc<Run<D>>> =
-            before.runs.iter().filter_map(|run| run.only(&choice.inputs).map(Rc::new)).collect();
+        let chosen: Vec<Arc<Run<D>>> =
+            before.runs.iter().filter_map(|run| run.only(&choice.inputs).map(Arc::new)).collect();
         let gone: Vec<u64> = choice.inputs.iter().copied().collect();
         let made = if choice.as_it_is {
             None
@@ -93,5 +93,5 @@ impl<D: Disk> Tree<D> {
 /// The same table in another place of the tree.
 fn moved<D: Disk>(member: &Member<D>, choice: &Choice) -> Member<D> {
     let entry = TableEntry { level: choice.level, run: choice.run, ..member.entry.as_ref().clone() };
-    Member { entry: Rc::new(entry), table: member.table.clone() }
+    Member { entry: Arc::new(entry), table: member.table.clone() }
 }

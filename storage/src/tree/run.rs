@@ -10,13 +10,13 @@ use crate::sst::reader::Table;
 use crate::sst::scan::TableScan;
 use bytes::Bytes;
 use std::collections::BTreeSet;
-use std::rc::Rc;
+use std::sync::Arc;
 
 /// A table that the manifest names, open or not.
 pub(crate) struct Member<D: Disk> {
-    pub(crate) entry: Rc<TableEntry>,
+    pub(crate) entry: Arc<TableEntry>,
     /// Why it is not open: it is damaged, or gone.
-    pub(crate) table: Result<Rc<Table<D>>, Rc<StorageError>>,
+    pub(crate) table: Result<Arc<Table<D>>, Arc<StorageError>>,
 }
 
 impl<D: Disk> Clone for Member<D> {
@@ -97,7 +97,7 @@ impl<D: Disk> Run<D> {
 
 /// Walks a run.
 pub(crate) struct RunScan<D: Disk> {
-    run: Rc<Run<D>>,
+    run: Arc<Run<D>>,
     span: Span,
     way: Way,
     /// Members already walked.
@@ -107,7 +107,7 @@ pub(crate) struct RunScan<D: Disk> {
 
 impl<D: Disk> RunScan<D> {
     /// Before the first record of a span, seen in this direction; it ends in the last table that has any of it.
-    pub(crate) fn new(run: Rc<Run<D>>, span: Span, way: Way) -> RunScan<D> {
+    pub(crate) fn new(run: Arc<Run<D>>, span: Span, way: Way) -> RunScan<D> {
         RunScan { run, span, way, done: 0, scan: None }
     }
 

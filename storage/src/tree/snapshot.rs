@@ -16,6 +16,7 @@ use ringkv_wire::msg::snapshot::OfferedTable;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::sync::Arc;
 
 /// Largest table file taken from a peer, bytes.
 pub const TABLE_BYTES_MAX: u64 = 1 << 44;
@@ -39,7 +40,7 @@ impl<D: Disk> TableSet<D> {
 
     /// The tables: those of one sorted run side by side, by key, newest run first.
     pub fn list(&self) -> Vec<OfferedTable> {
-        let offered = |table: &Rc<Table<D>>| OfferedTable { id: table.place().id.0, bytes: table.place().bytes };
+        let offered = |table: &Arc<Table<D>>| OfferedTable { id: table.place().id.0, bytes: table.place().bytes };
         self.version.tables().map(offered).collect()
     }
 
@@ -65,15 +66,15 @@ fn transfer(table: [u8; 16], expected: impl ToString, got: impl ToString) -> Sto
 /// Tables in the order of [`TableSet::list`] as members of a tree: tables that follow each other by key make a run, whatever the
 /// sender had them in. What is oldest goes to the last level, the rest counts as flushed. The order itself is believed: between
 /// levels versions do not tell it.
-fn arranged<D: Disk>(tables: Vec<Rc<Table<D>>>) -> Vec<Member<D>> {
-    let follows = |a: &Rc<Table<D>>, b: &Rc<Table<D>>| a.properties().greatest() < b.properties().least();
+fn arranged<D: Disk>(tables: Vec<Arc<Table<D>>>) -> Vec<Member<D>> {
+    let follows = |a: &Arc<Table<D>>, b: &Arc<Table<D>>| a.properties().greatest() < b.properties().least();
     let runs: Vec<_> = tables.chunk_by(follows).collect();
     let mut members = Vec::with_capacity(tables.len());
     for (older, run) in (0..runs.len() as u64).rev().zip(&runs) {
         let level = if older == 0 { LAST_LEVEL } else { 0 };
         members.extend(run.iter().map(|table| {
             let bounds = Bounds::of(table.properties().least(), table.properties().greatest());
-            let entry = Rc::new(TableEntry { place: table.place(), level, run: older, bounds });
+            let entry = Arc::new(TableEntry { place: table.place(), level, run: older, bounds });
             Member { entry, table: Ok(table.clone()) }
         }));
     }

@@ -1,6 +1,6 @@
 //! The durable side of a tree, swapped whole.
 
-use crate::cache::{BlockCache, Reader, Spot};
+use crate::cache::{Blocks, Reader, Spot};
 use crate::compaction::choose::{Choice, Facts, LAST_LEVEL, Policy, choose, debt_bytes};
 use crate::compaction::pace::Weight;
 use crate::disk::Disk;
@@ -14,8 +14,7 @@ use crate::sst::reader::{Found, Table, find_in};
 use crate::sst::view::View;
 use crate::tree::run::{Member, Run};
 use crate::tree::{Lookup, Sought};
-use std::cell::Cell;
-use std::rc::Rc;
+use std::sync::Arc;
 
 /// Keys looked up side by side.
 pub(crate) const SIDE_BY_SIDE: usize = 32;
@@ -24,9 +23,7 @@ pub(crate) const SIDE_BY_SIDE: usize = 32;
 pub(crate) struct Version<D: Disk> {
     pub(crate) at: Option<Flushed>,
     /// Newest first: those of flushes, then the levels downwards.
-    pub(crate) runs: Vec<Rc<Run<D>>>,
-    /// Whether a merge is wanted, and how many tables could be read when that was asked.
-    wanted: Cell<Option<(usize, bool)>>,
+    pub(crate) runs: Vec<Arc<Run<D>>>,
 }
 
 /// How far the search for a key has come.
@@ -57,7 +54,7 @@ enum Near<'c, D: Disk> {
 impl<D: Disk> Version<D> {
     /// Nothing was ever flushed.
     pub(crate) fn empty() -> Version<D> {
-        Version { at: None, runs: Vec::new(), wanted: Cell::default() }
+        Version { at: None, runs: Vec::new() }
     }
 
     /// Opens the tables of a record. One that is damaged stays closed: keys in its range that nothing newer answers are errors.
@@ -71,10 +68,10 @@ impl<D: Disk> Version<D> {
             };
             let (entry, table) = match opened {
                 Ok(table) => (entry.known_by(table.properties()), Ok(table)),
-                Err(error) if error.is_damage() => (entry, Err(Rc::new(error))),
+                Err(error) if error.is_damage() => (entry, Err(Arc::new(error))),
                 Err(error) => return Err(error),
             };
-            members.push(Member { entry: Rc::new(entry), table });
+            members.push(Member { entry: Arc::new(entry), table });
         }
         Ok(Version::of(Some(record.at), members))
     }
@@ -86,12 +83,12 @@ impl<D: Disk> Version<D> {
         for run in members.chunk_by(same) {
             let (open, closed): (Vec<_>, Vec<_>) = run.iter().cloned().partition(|member| member.table.is_ok());
             // What is known of a closed one's keys may be cut: it must not stand in the way of its neighbours.
-            runs.extend(closed.into_iter().map(|member| Rc::new(Run::new(vec![member]))));
+            runs.extend(closed.into_iter().map(|member| Arc::new(Run::new(vec![member]))));
             if !open.is_empty() {
-                runs.push(Rc::new(Run::new(open)));
+                runs.push(Arc::new(Run::new(open)));
             }
         }
-        Version { at, runs, wanted: Cell::default() }
+        Version { at, runs }
     }
 
     /// All tables, newest run first.
@@ -100,7 +97,7 @@ impl<D: Disk> Version<D> {
     }
 
     /// The tables that are open.
-    pub(crate) fn tables(&self) -> impl Iterator<Item = &Rc<Table<D>>> {
+    pub(crate) fn tables(&self) -> impl Iterator<Item = &Arc<Table<D>>> {
         self.members().filter_map(|member| member.table.as_ref().ok())
     }
 
@@ -158,17 +155,9 @@ impl<D: Disk> Version<D> {
         choose(&self.facts(), &Policy { log_time_ms: self.log_time_ms(), ..*policy })
     }
 
-    /// Whether a merge is wanted.
-    pub(crate) fn wants_merge(&self, policy: &Policy) -> bool {
-        let sound = self.members().filter(|member| member.is_sound()).count();
-        match self.wanted.get() {
-            Some((then, wanted)) if then == sound => wanted,
-            _ => {
-                let wanted = self.choice(policy).is_some();
-                self.wanted.set(Some((sound, wanted)));
-                wanted
-            }
-        }
+    /// How many tables can be read.
+    pub(crate) fn sound(&self) -> usize {
+        self.members().filter(|member| member.is_sound()).count()
     }
 
     /// Looks keys up in filters and the block cache, side by side; those that are not `Open` are left alone. Each step is made for
@@ -213,7 +202,7 @@ impl<D: Disk> Version<D> {
     }
 
     /// Looks a key up, reading blocks where needed.
-    pub(crate) async fn get(&self, cache: &BlockCache, key: Sought<'_>) -> Result<Found, StorageError> {
+    pub(crate) async fn get(&self, cache: &impl Blocks, key: Sought<'_>) -> Result<Found, StorageError> {
         for run in &self.runs {
             let Some(member) = run.member_for(key.tree_key()) else { continue };
             let table = member.table.as_ref().map_err(|error| error.as_ref().clone())?;
@@ -254,7 +243,7 @@ impl<D: Disk> Version<D> {
         for member in self.members().filter(|member| gone(member.entry.place.number)) {
             match &member.table {
                 Ok(table) => table.doom(),
-                Err(_) => engine.trash.borrow_mut().push(engine.table_path(member.entry.place.number)),
+                Err(_) => engine.trash.push(engine.table_path(member.entry.place.number)),
             }
         }
     }

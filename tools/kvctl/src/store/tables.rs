@@ -42,7 +42,7 @@ pub struct Named {
 
 /// An open table.
 pub struct Opened {
-    table: Rc<Table<PlainDisk>>,
+    table: Arc<Table<PlainDisk>>,
     footer: Footer,
 }
 
@@ -282,7 +282,7 @@ impl Opened {
 
 /// The blocks of a table in order; one that cannot be read is told and passed over.
 pub struct Blocks {
-    table: Rc<Table<PlainDisk>>,
+    table: Arc<Table<PlainDisk>>,
     scan: TableScan<PlainDisk>,
     next: usize,
 }

@@ -1,0 +1,289 @@
+//! The engine as a library: an embedded, ordered key-value store for one process.
+//!
+//! ```
+//! use ringkv_storage::db::Db;
+//!
+//! # fn main() -> Result<(), ringkv_storage::db::Error> {
+//! # let dir = tempfile::tempdir().unwrap();
+//! # let path = dir.path().join("db");
+//! let db = Db::open(&path)?;
+//! let users = db.tree("users")?;
+//! users.put(b"ada", b"1815")?;
+//! assert_eq!(users.get(b"ada")?.as_deref(), Some(&b"1815"[..]));
+//! for item in users.range(..) {
+//!     let (name, born) = item?;
+//!     println!("{name:?} {born:?}");
+//! }
+//! db.sync()?; // Everything before it survives a power cut from here on.
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A [`Db`] holds named [`Tree`]s of keys and values, bytes both; keys are ordered. All handles are cheap clones that any thread may
+//! use. Reads never wait for writes: a reader looks at memtables that one thread writes and any number read, and at tables that never
+//! change. Writes go one after the other, each into the log and the memtable; a thread of the database's own makes tables of full
+//! memtables and merges them. No async runtime is needed; [`Tree::get`] and the others may be called from one, as they wait for
+//! nothing but the disk.
+//!
+//! **What survives.** A [`Durability::Buffered`] write returns when its bytes are in memory that the kernel owns: it survives the
+//! death of the process, by kill -9 too, not a power cut. A [`Durability::Synced`] one returns when it survives a power cut; those of
+//! many threads share one sync. [`Db::sync`] makes all that was written before durable. A [`Batch`] is all there or not at all, over
+//! all its trees.
+
+mod batch;
+mod cache;
+mod caller;
+mod driver;
+mod error;
+mod log;
+mod range;
+mod settings;
+mod snapshot;
+mod state;
+mod tree;
+mod view;
+
+pub use crate::engine::EngineStats as Stats;
+pub use crate::sst::compress::Compression;
+pub use batch::Batch;
+pub use error::Error;
+pub use range::Range;
+pub use settings::Builder;
+pub use snapshot::Snapshot;
+pub use tree::Tree;
+
+use crate::disk::files::Root;
+use crate::memtable::shared::{Blank, Memtable};
+use arc_swap::ArcSwap;
+use cache::SharedCache;
+use driver::{Job, Started};
+use log::Op;
+use ringkv_wire::ids::KeyspaceId;
+pub(crate) use settings::Settings;
+use state::{Core, Memory, Writer};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use view::View;
+
+/// Names of trees are keys here, their keyspaces the values.
+const NAMES: KeyspaceId = KeyspaceId(1);
+/// The first tree's keyspace.
+const FIRST_TREE: u32 = 16;
+
+/// What a write survives.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// The death of the process, also by kill -9.
+    #[default]
+    Buffered,
+    /// A power cut.
+    Synced,
+}
+
+/// An open database. Clones are the same one; it is closed with the last of them, of its [`Tree`]s and [`Snapshot`]s.
+#[derive(Clone)]
+pub struct Db(Arc<Open>);
+
+struct Open {
+    core: Arc<Core>,
+    names: Mutex<BTreeMap<Vec<u8>, KeyspaceId>>,
+    thread: Option<JoinHandle<()>>,
+    /// Held while it is open.
+    _lock: settings::Lock,
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.core.mail.send(Job::Stop);
+        if let Some(thread) = self.thread.take() {
+            // It says itself what went wrong.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Db {
+    /// Opens the database in a directory, made when it is not there, with the settings that [`Builder`] begins with.
+    ///
+    /// # Errors
+    /// [`Error::InUse`]; what disk, log or tables say.
+    pub fn open(path: impl AsRef<Path>) -> Result<Db, Error> {
+        Db::builder().open(path)
+    }
+
+    /// Settings to open a database with.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    fn start(settings: Settings, root: Root, lock: settings::Lock) -> Result<Db, Error> {
+        let Started { opened, mail, core: to_thread, thread } = driver::start(root.clone(), settings.clone())?;
+        let mut redo = Redo::new(&settings);
+        let (log_writer, log, last) =
+            log::open(&root, opened.flushed, settings.log_options(), &mut |seq, op| redo.apply(seq, &op))?;
+        let next = last.max(opened.flushed) + 1;
+        let Redo { full, pen, .. } = redo;
+        let frozen = full.iter().rev().map(|(memtable, _)| memtable.clone()).collect();
+        let view = View { active: pen.memtable().clone(), frozen, tables: opened.tables };
+        let core = Arc::new(Core {
+            view: ArcSwap::from_pointee(view),
+            visible: AtomicU64::new(next - 1),
+            written_bytes: AtomicU64::new(0),
+            cache: SharedCache::new(settings.blocks_bytes(0), settings.seed),
+            log,
+            writer: Mutex::new(Writer { log: log_writer, pen, next, owed_ns: 0.0 }),
+            memory: Memory::new(settings.memtable_bytes(), full.len()),
+            mail,
+            stats: Mutex::default(),
+            wait_ns_per_byte: AtomicU64::new(0),
+            settings,
+        });
+        // A thread that ended by now says so to whoever asks it for something.
+        let _ = to_thread.send(core.clone());
+        full.into_iter().for_each(|(memtable, upto)| core.mail.send(Job::Flush { memtable, upto }));
+        let db = Db(Arc::new(Open { core, names: Mutex::default(), thread: Some(thread), _lock: lock }));
+        db.read_names()?;
+        Ok(db)
+    }
+
+    fn core(&self) -> &Core {
+        &self.0.core
+    }
+
+    fn read_names(&self) -> Result<(), Error> {
+        let mut names = self.names();
+        for item in Tree::at(self.clone(), NAMES).range(..) {
+            let (name, id) = item?;
+            if let Ok(id) = <[u8; 4]>::try_from(&id[..]) {
+                names.insert(name.to_vec(), KeyspaceId(u32::from_le_bytes(id)));
+            }
+        }
+        Ok(())
+    }
+
+    fn names(&self) -> std::sync::MutexGuard<'_, BTreeMap<Vec<u8>, KeyspaceId>> {
+        self.0.names.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The tree of this name, made when there is none. Names are as durable as buffered writes.
+    ///
+    /// # Errors
+    /// [`Error::Size`] of a name that is no key; what writing says.
+    pub fn tree(&self, name: &str) -> Result<Tree, Error> {
+        let mut names = self.names();
+        if let Some(id) = names.get(name.as_bytes()) {
+            return Ok(Tree::at(self.clone(), *id));
+        }
+        let id = KeyspaceId(names.values().map(|id| id.0 + 1).max().unwrap_or(FIRST_TREE));
+        Tree::at(self.clone(), NAMES).put(name.as_bytes(), &id.0.to_le_bytes())?;
+        names.insert(name.as_bytes().to_vec(), id);
+        Ok(Tree::at(self.clone(), id))
+    }
+
+    /// Names of all trees, in order.
+    pub fn tree_names(&self) -> Vec<String> {
+        self.names().keys().map(|name| String::from_utf8_lossy(name).into_owned()).collect()
+    }
+
+    /// An empty batch.
+    pub fn batch(&self) -> Batch {
+        Batch::new(self.clone())
+    }
+
+    /// Writes all of a batch, or on an error nothing. Readers see all of it or nothing.
+    ///
+    /// # Errors
+    /// [`Error::Size`] and [`Error::Storage`]: nothing was written. After an error of a sync nothing is known of its durability, but
+    /// readers see it.
+    ///
+    /// # Panics
+    /// When a tree in it is another database's.
+    pub fn write(&self, batch: Batch, durability: Durability) -> Result<(), Error> {
+        batch.write_to(self, durability)
+    }
+
+    /// Makes all that was written before this call durable.
+    pub fn sync(&self) -> Result<(), Error> {
+        let last = self.core().visible.load(Ordering::Acquire);
+        Ok(self.core().log.sync_to(log::Position(last))?)
+    }
+
+    /// What there is now; later writes do not change it. It keeps memtables in memory and replaced tables on the disk as long as it
+    /// lives.
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot::new(self.clone())
+    }
+
+    /// Makes tables of all that was written before this call.
+    pub fn flush(&self) -> Result<(), Error> {
+        self.rotate()?;
+        Ok(self.core().mail.ask(Job::Flushed)?)
+    }
+
+    /// As [`Db::flush`], then merges all tables: each key stands once on the disk then, and what was deleted is gone.
+    pub fn compact(&self) -> Result<(), Error> {
+        self.rotate()?;
+        Ok(self.core().mail.ask(Job::Settle)?)
+    }
+
+    /// Makes `dir`, which must not be there, a database with all that was written before this call. It shares the tables' files with
+    /// this one where the file system can, and is durable when this returns.
+    pub fn checkpoint(&self, dir: impl AsRef<Path>) -> Result<(), Error> {
+        self.rotate()?;
+        let dir = dir.as_ref().to_path_buf();
+        Ok(self.core().mail.ask(|reply| Job::Checkpoint(dir, reply))?)
+    }
+
+    fn rotate(&self) -> Result<(), Error> {
+        let core = self.core();
+        let mut writer = core.writer();
+        if writer.pen.memtable().entries() == 0 { Ok(()) } else { core.rotate(&mut writer, 0, 0) }
+    }
+
+    /// What it holds and has done since it was opened, a few milliseconds ago at most.
+    pub fn stats(&self) -> Stats {
+        *self.core().stats.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Bytes of the log's files.
+    pub fn log_bytes(&self) -> u64 {
+        self.core().log.bytes()
+    }
+}
+
+impl std::fmt::Debug for Db {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Db({})", self.core().settings.path.display())
+    }
+}
+
+/// Memtables of what the log holds.
+struct Redo<'s> {
+    settings: &'s Settings,
+    pen: crate::memtable::shared::Pen,
+    /// Full ones, oldest first, with the last write in each.
+    full: Vec<(Arc<Memtable>, u64)>,
+}
+
+impl Redo<'_> {
+    fn new(settings: &Settings) -> Redo<'_> {
+        let (_, pen) = Memtable::new(Blank::new(settings.memtable_bytes()), settings.seed);
+        Redo { settings, pen, full: Vec::new() }
+    }
+
+    fn apply(&mut self, seq: u64, op: &Op<'_>) -> Result<(), crate::error::StorageError> {
+        let bytes = state::bytes_of(op);
+        if !self.pen.has_room(1, bytes) {
+            let size = Blank::size_for(1, bytes).max(self.settings.memtable_bytes());
+            let (_, pen) = Memtable::new(Blank::new(size), self.settings.seed);
+            let before = std::mem::replace(&mut self.pen, pen);
+            self.full.push((before.memtable().clone(), seq - 1));
+        }
+        let sought = crate::tree::Sought::new(op.keyspace, op.key);
+        self.pen.write(seq, sought.tree_key(), sought.hash, op.value, op.expiry_ms);
+        Ok(())
+    }
+}

@@ -1,0 +1,117 @@
+//! The thread behind a database: it alone flushes and merges. Its disk is a ring of its own, or, where io_uring is refused, ordinary
+//! system calls.
+
+mod checkpoint;
+mod jobs;
+mod turn;
+
+pub(crate) use jobs::{Driver, Opened};
+pub(crate) use turn::Turning;
+
+use crate::disk::files::Root;
+use crate::disk::plain::PlainDisk;
+use crate::disk::uring::UringDisk;
+use crate::disk::uring::ring::{Ring, RingOptions};
+use crate::error::{DiskError, StorageError};
+use crate::memtable::shared::Memtable;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::thread::{self, JoinHandle, Thread};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::db::Settings;
+use crate::db::state::Core;
+
+/// An answer that somebody waits for.
+pub(crate) type Reply = SyncSender<Result<(), StorageError>>;
+
+/// What the thread is asked to do.
+pub(crate) enum Job {
+    /// Make tables of a memtable that takes no more writes; the last write in it.
+    Flush { memtable: Arc<Memtable>, upto: u64 },
+    /// Answer when all flushes asked for before are done.
+    Flushed(Reply),
+    /// Merge until nothing is left to merge, when all flushes asked for before are done.
+    Settle(Reply),
+    /// Link the tables into a new directory, when all flushes asked for before are done.
+    Checkpoint(PathBuf, Reply),
+    /// End.
+    Stop,
+}
+
+/// Where jobs are put.
+pub(crate) struct Mail {
+    jobs: Sender<Job>,
+    thread: Thread,
+}
+
+impl Mail {
+    /// Asks for a job. A thread that has ended does not answer: see [`Mail::ask`].
+    pub fn send(&self, job: Job) {
+        let _ = self.jobs.send(job);
+        self.thread.unpark();
+    }
+
+    /// Asks for a job and waits until it is done.
+    pub fn ask(&self, job: impl FnOnce(Reply) -> Job) -> Result<(), StorageError> {
+        let (reply, answer) = sync_channel(1);
+        self.send(job(reply));
+        answer.recv().unwrap_or(Err(StorageError::Interrupted { what: "a job of the database's thread" }))
+    }
+}
+
+/// The thread, which has opened the engine, and where to send it what all share.
+pub(crate) struct Started {
+    pub opened: Opened,
+    pub mail: Mail,
+    pub core: SyncSender<Arc<Core>>,
+    pub thread: JoinHandle<()>,
+}
+
+/// Starts the thread on the database in `root`: it opens the engine and waits for what all share.
+pub(crate) fn start(root: Root, settings: Settings) -> Result<Started, StorageError> {
+    let (jobs, mailbox) = channel();
+    let (opened, has_opened) = sync_channel(1);
+    let (core, has_core) = sync_channel(1);
+    let failed = |error| DiskError::io("", "start the database's thread", error);
+    let work = move || run(root, &settings, mailbox, &opened, &has_core);
+    let thread = thread::Builder::new().name("ringkv-db".to_owned()).spawn(work).map_err(failed)?;
+    let gone = StorageError::Interrupted { what: "opening the database" };
+    let opened = has_opened.recv().unwrap_or(Err(gone))?;
+    let mail = Mail { jobs, thread: thread.thread().clone() };
+    Ok(Started { opened, mail, core, thread })
+}
+
+type Told = SyncSender<Result<Opened, StorageError>>;
+
+fn run(root: Root, settings: &Settings, mailbox: Receiver<Job>, opened: &Told, core: &Receiver<Arc<Core>>) {
+    match Ring::new(RingOptions { submissions: 64, completions: 256 }) {
+        Ok(ring) => {
+            let turning = Turning::new(Some(ring.clone()));
+            let disk = UringDisk::over(root.clone(), ring.clone());
+            Driver::open(disk, root, settings, turning, opened).iter_mut().for_each(|driver| driver.serve(core, &mailbox));
+            // What is in flight ends before its memory goes.
+            let _ = ring.shutdown();
+        }
+        Err(refused) => {
+            tracing::info!(%refused, "no io_uring here: the database's thread makes ordinary system calls");
+            match PlainDisk::over(root.clone()) {
+                Ok(disk) => Driver::open(disk, root, settings, Turning::new(None), opened)
+                    .iter_mut()
+                    .for_each(|driver| driver.serve(core, &mailbox)),
+                Err(error) => drop(opened.send(Err(error.into()))),
+            }
+        }
+    }
+}
+
+/// Milliseconds since 1970, as the system tells.
+pub(crate) fn system_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+}
+
+/// Lets the calling thread rest.
+pub(crate) fn rest(time: Duration) {
+    thread::sleep(time);
+}

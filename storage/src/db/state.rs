@@ -1,0 +1,242 @@
+//! What all handles of a database share, and the way of a write: log, memtable, visible.
+
+use crate::db::cache::SharedCache;
+use crate::db::driver::{Job, Mail, rest};
+use crate::db::error::Error;
+use crate::db::log::{self, Op, Position};
+use crate::db::view::View;
+use crate::db::{Durability, Settings};
+use crate::engine::EngineStats;
+use crate::error::StorageError;
+use crate::memtable::shared::{Blank, Memtable, Pen, record_bytes};
+use crate::sst::NEVER_MS;
+use crate::tree::Sought;
+use arc_swap::ArcSwap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// Memtables there may be: one is written, the others are flushed meanwhile.
+pub(crate) const MEMTABLES: usize = 3;
+/// A writer that owes less than this goes on: a shorter sleep would take longer than it says.
+const OWED_MIN_NS: u64 = 200_000;
+/// It never sleeps longer at once.
+const OWED_MAX_NS: u64 = 20_000_000;
+/// How often a writer that waits for memory looks whether it is in vain.
+const LOOK: Duration = Duration::from_millis(100);
+
+pub(crate) struct Core {
+    pub settings: Settings,
+    pub view: ArcSwap<View>,
+    /// The last write that readers may see: all of a batch, or nothing of it.
+    pub visible: AtomicU64,
+    /// Bytes of records written since it was opened.
+    pub written_bytes: AtomicU64,
+    pub cache: SharedCache,
+    pub log: Arc<log::Shared>,
+    pub writer: Mutex<Writer>,
+    pub memory: Memory,
+    pub mail: Mail,
+    pub stats: Mutex<EngineStats>,
+    /// What writers wait for each byte, ns, as bits of an `f64`.
+    pub wait_ns_per_byte: AtomicU64,
+}
+
+/// What only one thread at a time may do.
+pub(crate) struct Writer {
+    pub log: log::Writer,
+    pub pen: Pen,
+    /// Of the next write.
+    pub next: u64,
+    /// What writers have not waited yet, ns.
+    pub owed_ns: f64,
+}
+
+/// Memory of memtables: so much and no more, whoever needs it waits.
+pub(crate) struct Memory {
+    pool: Mutex<Pool>,
+    freed: Condvar,
+    each_bytes: usize,
+}
+
+#[derive(Default)]
+struct Pool {
+    blanks: Vec<Blank>,
+    /// Those that are written, flushed, or blank.
+    alive: usize,
+    /// Why nothing is flushed.
+    trouble: Option<StorageError>,
+}
+
+impl Memory {
+    /// Memtables of so many bytes each; one is in use, and `frozen` ones are to be flushed.
+    pub fn new(each_bytes: usize, frozen: usize) -> Memory {
+        let pool = Pool { alive: 1 + frozen, ..Pool::default() };
+        Memory { pool: Mutex::new(pool), freed: Condvar::new(), each_bytes }
+    }
+
+    fn pool(&self) -> MutexGuard<'_, Pool> {
+        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes memory for one more, waiting until one was flushed if need be; an error when none can be.
+    fn take(&self) -> Result<Blank, StorageError> {
+        let mut pool = self.pool();
+        loop {
+            if let Some(blank) = pool.blanks.pop() {
+                return Ok(blank);
+            }
+            if pool.alive < MEMTABLES {
+                pool.alive += 1;
+                return Ok(Blank::new(self.each_bytes));
+            }
+            if let Some(trouble) = &pool.trouble {
+                return Err(trouble.clone());
+            }
+            pool = self.freed.wait_timeout(pool, LOOK).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Memory for a batch that none of the usual size has room for.
+    fn take_larger(&self, bytes: usize) -> Blank {
+        self.pool().alive += 1;
+        Blank::new(bytes)
+    }
+
+    /// Whether one made ready beforehand would be of use.
+    pub fn wants_blank(&self) -> bool {
+        let pool = self.pool();
+        pool.blanks.is_empty() && pool.alive < MEMTABLES
+    }
+
+    /// Makes one ready.
+    pub fn make_blank(&self) {
+        let mut blank = Blank::new(self.each_bytes);
+        blank.touch();
+        let mut pool = self.pool();
+        if pool.alive < MEMTABLES {
+            pool.alive += 1;
+            pool.blanks.push(blank);
+        }
+        self.freed.notify_all();
+    }
+
+    /// One was flushed. Its memory serves again unless a reader still looks at it.
+    pub fn give(&self, flushed: Arc<Memtable>) {
+        let blank = Arc::try_unwrap(flushed).ok().map(Memtable::into_blank);
+        let mut pool = self.pool();
+        match blank.filter(|blank| blank.is_for(self.each_bytes)) {
+            Some(blank) => pool.blanks.push(blank),
+            None => pool.alive -= 1,
+        }
+        pool.trouble = None;
+        self.freed.notify_all();
+    }
+
+    /// Nothing is flushed for this reason, or is again.
+    pub fn set_trouble(&self, trouble: Option<StorageError>) {
+        self.pool().trouble = trouble;
+        self.freed.notify_all();
+    }
+
+    /// Bytes of those that nobody uses.
+    pub fn spare_bytes(&self) -> usize {
+        self.pool().blanks.iter().map(Blank::memory_bytes).sum()
+    }
+}
+
+impl Core {
+    pub fn writer(&self) -> MutexGuard<'_, Writer> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes all of `ops` or nothing, when `may` agrees under the writers' lock. Answers whether it did.
+    pub fn write_if(
+        &self,
+        ops: &[Op<'_>],
+        durability: Durability,
+        may: impl FnOnce(&View) -> bool,
+    ) -> Result<bool, Error> {
+        let bytes = ops.iter().map(bytes_of).sum();
+        let (position, owed_ns) = {
+            let mut writer = self.writer();
+            if !may(&self.view.load()) {
+                return Ok(false);
+            }
+            let position = self.append(&mut writer, ops, bytes)?;
+            (position, self.owed(&mut writer, bytes))
+        };
+        if durability == Durability::Synced {
+            self.log.sync_to(position)?;
+        }
+        if owed_ns > 0 {
+            rest(Duration::from_nanos(owed_ns));
+        }
+        Ok(true)
+    }
+
+    fn append(&self, writer: &mut Writer, ops: &[Op<'_>], bytes: usize) -> Result<Position, Error> {
+        if !writer.pen.has_room(ops.len(), bytes) {
+            self.rotate(writer, ops.len(), bytes)?;
+        }
+        let position = writer.log.append(writer.next, ops)?;
+        for op in ops {
+            let sought = Sought::new(op.keyspace, op.key);
+            writer.pen.write(writer.next, sought.tree_key(), sought.hash, op.value, op.expiry_ms);
+            writer.next += 1;
+        }
+        self.visible.store(writer.next - 1, Ordering::Release);
+        self.written_bytes.store(self.written_bytes.load(Ordering::Relaxed) + bytes as u64, Ordering::Relaxed);
+        Ok(position)
+    }
+
+    /// From now on another memtable is written to, with room for so much; the one before is flushed.
+    pub fn rotate(&self, writer: &mut Writer, records: usize, bytes: usize) -> Result<(), Error> {
+        let blank = match Blank::size_for(records, bytes) {
+            fits if fits <= self.settings.memtable_bytes() => self.memory.take()?,
+            larger => self.memory.take_larger(larger),
+        };
+        let (memtable, pen) = Memtable::new(blank, self.settings.seed);
+        writer.pen = pen;
+        let upto = writer.next - 1;
+        let before = self.view.rcu(|view| {
+            let frozen = std::iter::once(&view.active).chain(&view.frozen).cloned().collect();
+            View { active: memtable.clone(), frozen, tables: view.tables.clone() }
+        });
+        self.mail.send(Job::Flush { memtable: before.active.clone(), upto });
+        Ok(())
+    }
+
+    /// What this write is to wait so that flushes and merges keep up, ns; 0: nothing yet.
+    fn owed(&self, writer: &mut Writer, bytes: usize) -> u64 {
+        let ns_per_byte = f64::from_bits(self.wait_ns_per_byte.load(Ordering::Relaxed));
+        if ns_per_byte <= 0.0 {
+            return 0;
+        }
+        writer.owed_ns += bytes as f64 * ns_per_byte;
+        let owed = writer.owed_ns as u64;
+        if owed < OWED_MIN_NS {
+            return 0;
+        }
+        writer.owed_ns = 0.0;
+        owed.min(OWED_MAX_NS)
+    }
+
+    /// What there is, and the last write that is in it.
+    pub fn moment(&self) -> (Arc<View>, u64) {
+        let mut view = self.view.load_full();
+        loop {
+            let version = self.visible.load(Ordering::Acquire);
+            let again = self.view.load_full();
+            // The same before and after: all that was visible in between is in it, and nothing else is in its tables.
+            if Arc::ptr_eq(&view, &again) {
+                return (view, version);
+            }
+            view = again;
+        }
+    }
+}
+
+pub(super) fn bytes_of(op: &Op<'_>) -> usize {
+    record_bytes(op.key.len(), op.value.map_or(0, <[u8]>::len), op.expiry_ms != NEVER_MS)
+}

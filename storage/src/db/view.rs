@@ -1,0 +1,81 @@
+//! What there is at one moment, for readers on any thread.
+
+use crate::db::caller::{CallerDisk, now};
+use crate::db::cache::SharedCache;
+use crate::error::StorageError;
+use crate::iter::{MergeIter, Source, Span, Way};
+use crate::memtable::shared::{Memtable, Walk};
+use crate::sst::Value;
+use crate::sst::reader::Found;
+use crate::tree::Sought;
+use crate::tree::run::RunScan;
+use crate::tree::version::Version;
+use std::sync::Arc;
+
+/// Tables as readers have them open.
+pub(crate) type Tables = Version<CallerDisk>;
+
+/// Memtables and tables of one moment. A newer one replaces it whole; whoever holds it goes on seeing what it has.
+#[derive(Clone)]
+pub(crate) struct View {
+    /// What is written to.
+    pub active: Arc<Memtable>,
+    /// What is being flushed, newest first.
+    pub frozen: Vec<Arc<Memtable>>,
+    /// What was flushed.
+    pub tables: Arc<Tables>,
+}
+
+impl View {
+    fn memtables(&self) -> impl Iterator<Item = &Arc<Memtable>> {
+        std::iter::once(&self.active).chain(&self.frozen)
+    }
+
+    /// Fetches what a lookup touches first.
+    #[inline]
+    pub fn prepare(&self, hash: u64) {
+        self.active.prepare(hash);
+    }
+
+    /// Goes on fetching.
+    #[inline]
+    pub fn hint(&self, hash: u64) {
+        self.active.hint(hash);
+    }
+
+    /// The newest write of a key with a version up to `version`, whether it expired or not.
+    #[inline]
+    pub fn get(&self, cache: &SharedCache, key: Sought<'_>, version: u64) -> Result<Option<Value>, StorageError> {
+        let mut memtables = self.memtables();
+        if let Some(record) = memtables.find_map(|memtable| memtable.get(key.tree_key(), key.hash, version)) {
+            return Ok(record.to_value());
+        }
+        match now(self.tables.get(cache, key))? {
+            Found::Value(value) => Ok(Some(value)),
+            Found::Deleted | Found::Nothing => Ok(None),
+        }
+    }
+
+    /// The version of a key's newest write, when memory knows it.
+    pub fn newest(&self, key: Sought<'_>) -> Option<u64> {
+        self.memtables().find_map(|memtable| memtable.newest(key.tree_key(), key.hash))
+    }
+
+    /// Everything up to here is in tables.
+    pub fn flushed(&self) -> u64 {
+        self.tables.at.as_ref().map_or(0, |at| at.index)
+    }
+
+    /// Walks a span: of each key what has a version up to `version`. A table of these keys that could not be opened is an error.
+    pub fn walk(&self, span: Span, way: Way, version: u64) -> Result<MergeIter<CallerDisk>, StorageError> {
+        if let Some(error) = self.tables.closed_in(&span) {
+            return Err(error);
+        }
+        let memory = self.memtables().flat_map(|memtable| {
+            let runs = memtable.runs().into_iter();
+            runs.map(|run| Source::Shared(Walk::new(memtable.clone(), run, &span, way, version)))
+        });
+        let tables = self.tables.runs.iter().map(|run| Source::Run(RunScan::new(run.clone(), span.clone(), way)));
+        Ok(MergeIter::over(memory.chain(tables).collect(), span.clone(), way))
+    }
+}

@@ -1,0 +1,7 @@
+//! The embedded database as its users see it.
+
+mod db {
+    mod basics;
+    mod model;
+    mod threads;
+}
