@@ -5,6 +5,7 @@
 
 mod cache;
 pub mod compaction;
+pub mod db;
 pub mod disk;
 pub mod engine;
 pub mod error;
