@@ -235,12 +235,18 @@ impl OpenFile {
         if length == 0 {
             return Ok(bytes);
         }
+        self.back(from, length)?;
+        Ok(from)
+    }
+
+    /// Sees to it that blocks stand behind `length` bytes from `from`; those that do are left alone. Not every file system
+    /// can: then nothing is done.
+    pub fn back(&self, from: u64, length: u64) -> Result<(), DiskError> {
         match rustix::fs::fallocate(&self.file, rustix::fs::FallocateFlags::KEEP_SIZE, from, length) {
-            // Not every file system can; the zeros will tell.
             Err(e) if e == rustix::io::Errno::NOSPC || e == rustix::io::Errno::DQUOT => {
                 Err(self.error("allocate", e.into()))
             }
-            _ => Ok(from),
+            _ => Ok(()),
         }
     }
 

@@ -1,0 +1,249 @@
+//! What the writer, those who sync and the driver share.
+
+use super::segment::{Segment, SyncPages};
+use super::{LogOptions, Position};
+use crate::disk::files::Root;
+use crate::error::{DiskError, StorageError};
+use crate::mix::mix;
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+/// A segment with records that no table holds yet.
+pub(super) struct Live {
+    pub path: String,
+    pub first_seq: u64,
+    /// Length of the file.
+    pub bytes: u64,
+    /// None: from before this opening, and durable.
+    pub open: Option<Arc<Segment>>,
+}
+
+/// Segments, oldest first.
+#[derive(Default)]
+pub(super) struct Segments {
+    /// The last one is the writer's.
+    pub live: VecDeque<Live>,
+    /// Ready for the writer.
+    pub prepared: VecDeque<Segment>,
+    /// Paths of files of the usual size that are not needed any more.
+    pub spares: Vec<String>,
+}
+
+/// The log but for its writer. Locks are taken in this order: `syncing` or `next_number`, then `segments`.
+pub(crate) struct Shared {
+    root: Root,
+    options: LogOptions,
+    sync_pages: SyncPages,
+    /// The last record that was written.
+    appended: AtomicU64,
+    /// Every record up to this one is durable.
+    synced: AtomicU64,
+    poison: OnceLock<Arc<DiskError>>,
+    syncing: Mutex<()>,
+    /// Number of the next segment; held while one is made, so that they get ready in order.
+    next_number: Mutex<u64>,
+    segments: Mutex<Segments>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing is left half changed by a panic under these locks.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Shared {
+    /// A log in `root` whose records up to `last_seq` are durable.
+    pub(super) fn new(
+        root: Root,
+        options: LogOptions,
+        sync_pages: SyncPages,
+        last_seq: u64,
+        next_number: u64,
+        segments: Segments,
+    ) -> Shared {
+        Shared {
+            root,
+            options,
+            sync_pages,
+            appended: AtomicU64::new(last_seq),
+            synced: AtomicU64::new(last_seq),
+            poison: OnceLock::new(),
+            syncing: Mutex::new(()),
+            next_number: Mutex::new(next_number),
+            segments: Mutex::new(segments),
+        }
+    }
+
+    /// Makes everything before `position` durable. Who comes first syncs all that was appended; the others wait for it and
+    /// mostly find their position synced.
+    ///
+    /// # Errors
+    /// [`StorageError::Poisoned`] once a sync failed: this and every later one, and every append.
+    pub fn sync_to(&self, position: Position) -> Result<(), StorageError> {
+        self.check_poison()?;
+        if self.synced_seq() >= position.0 {
+            return Ok(());
+        }
+        let _syncing = lock(&self.syncing);
+        self.check_poison()?;
+        if self.synced_seq() >= position.0 {
+            return Ok(());
+        }
+        self.sync_appended()
+    }
+
+    /// Makes all that was appended durable, the heads of segments without records too.
+    pub(super) fn sync_all(&self) -> Result<(), StorageError> {
+        let _syncing = lock(&self.syncing);
+        self.check_poison()?;
+        self.sync_appended()
+    }
+
+    /// One sync of all that was appended, segment by segment, oldest first. `syncing` is held.
+    fn sync_appended(&self) -> Result<(), StorageError> {
+        // Read before the segments' ends: what is behind this record may become durable too, what is before it must.
+        let appended = self.appended.load(Ordering::Acquire);
+        let open: Vec<Arc<Segment>> = lock(&self.segments).live.iter().filter_map(|live| live.open.clone()).collect();
+        for segment in open {
+            let (from, to) = (segment.synced.load(Ordering::Relaxed), segment.end.load(Ordering::Acquire));
+            if from == to {
+                continue;
+            }
+            assert!(from < to, "a segment shrank");
+            let synced = (self.sync_pages)(&segment, from..to);
+            synced.map_err(|e| self.poison(DiskError::io(&segment.path, "sync", e)))?;
+            segment.synced.store(to, Ordering::Release);
+        }
+        self.synced.store(appended, Ordering::Release);
+        Ok(())
+    }
+
+    /// Ends the log: nobody knows what a failed sync left on the disk, and asking again proves nothing.
+    fn poison(&self, cause: DiskError) -> StorageError {
+        let cause = Arc::clone(self.poison.get_or_init(|| Arc::new(cause)));
+        StorageError::Poisoned { cause }
+    }
+
+    pub(super) fn check_poison(&self) -> Result<(), StorageError> {
+        match self.poison.get() {
+            None => Ok(()),
+            Some(cause) => Err(StorageError::Poisoned { cause: Arc::clone(cause) }),
+        }
+    }
+
+    /// Whether a sync failed: the log takes nothing until it is opened again.
+    pub fn is_poisoned(&self) -> bool {
+        self.poison.get().is_some()
+    }
+
+    /// Every record up to this one is durable.
+    pub(super) fn synced_seq(&self) -> u64 {
+        self.synced.load(Ordering::Acquire)
+    }
+
+    /// Says that all records up to `last_seq` were written.
+    pub(super) fn publish(&self, last_seq: u64) {
+        self.appended.store(last_seq, Ordering::Release);
+    }
+
+    /// Keeps `ahead` segments ready: files of the usual size, filled with zeros or used before, durable with their names,
+    /// in memory. Called by the driver; what fails is tried again by the next call.
+    pub fn prepare(&self) -> Result<(), StorageError> {
+        loop {
+            let mut next_number = lock(&self.next_number);
+            if lock(&self.segments).prepared.len() >= self.options.ahead {
+                return Ok(());
+            }
+            let segment = self.make(&mut next_number)?;
+            segment.populate();
+            lock(&self.segments).prepared.push_back(segment);
+        }
+    }
+
+    /// Makes the next segment, of a spare file when there is one.
+    fn make(&self, next_number: &mut u64) -> Result<Segment, DiskError> {
+        let number = *next_number;
+        let salt = mix(self.options.seed ^ mix(number)) as u32;
+        *next_number += 1;
+        let spare = lock(&self.segments).spares.pop();
+        match spare {
+            Some(old) => Segment::reuse(&self.root, &old, number, salt),
+            None => Segment::make(&self.root, number, salt, self.options.segment_bytes),
+        }
+    }
+
+    /// A segment for the writer with at least `bytes`: a prepared one, or one made now; grown when it is too small.
+    pub(super) fn take(&self, bytes: usize) -> Result<Segment, StorageError> {
+        let segment = self.prepared_or_made().map_err(disk_full)?;
+        if segment.bytes() >= bytes {
+            return Ok(segment);
+        }
+        let grown = segment.grown(&self.root, bytes as u64);
+        if grown.is_err() {
+            lock(&self.segments).prepared.push_front(segment);
+        }
+        grown.map_err(disk_full)
+    }
+
+    fn prepared_or_made(&self) -> Result<Segment, DiskError> {
+        let ready = || lock(&self.segments).prepared.pop_front();
+        if let Some(segment) = ready() {
+            return Ok(segment);
+        }
+        // The driver may be making one right now.
+        let mut next_number = lock(&self.next_number);
+        ready().map_or_else(|| self.make(&mut next_number), Ok)
+    }
+
+    /// Hears that the writer is in `segment` now.
+    pub(super) fn push_live(&self, segment: &Arc<Segment>, first_seq: u64) {
+        let (path, bytes) = (segment.path.clone(), segment.bytes() as u64);
+        lock(&self.segments).live.push_back(Live { path, first_seq, bytes, open: Some(Arc::clone(segment)) });
+    }
+
+    /// Gives up the segments whose records are all at or below `flushed_seq`, which must be durable elsewhere: their files
+    /// are kept for later segments, or removed. Called by the driver alone.
+    pub fn release(&self, flushed_seq: u64) -> Result<(), StorageError> {
+        let count = self.releasable(flushed_seq);
+        if count == 0 {
+            return Ok(());
+        }
+        // The oldest one that stays must be known by its own head on the disk before those in front of it go.
+        self.sync_all()?;
+        let gone: Vec<Live> = lock(&self.segments).live.drain(..count).collect();
+        for live in gone {
+            self.recycle(live)?;
+        }
+        Ok(())
+    }
+
+    /// How many segments at the front are not needed. Never the last one.
+    fn releasable(&self, flushed_seq: u64) -> usize {
+        let segments = lock(&self.segments);
+        segments.live.iter().skip(1).take_while(|next| next.first_seq - 1 <= flushed_seq).count()
+    }
+
+    /// Keeps a file for later, or removes it.
+    fn recycle(&self, live: Live) -> Result<(), DiskError> {
+        let mut segments = lock(&self.segments);
+        if live.bytes == self.options.segment_bytes && segments.spares.len() < self.options.ahead {
+            segments.spares.push(live.path);
+            return Ok(());
+        }
+        drop(segments);
+        self.root.remove(&live.path)
+    }
+
+    /// Bytes of the files that hold records which no table does: what a flush would give back.
+    pub fn bytes(&self) -> u64 {
+        lock(&self.segments).live.iter().map(|live| live.bytes).sum()
+    }
+}
+
+/// A full disk is an answer to the writer, not an accident.
+fn disk_full(error: DiskError) -> StorageError {
+    match error {
+        DiskError::NoSpace { .. } => StorageError::DiskFull,
+        error => error.into(),
+    }
+}

@@ -1,0 +1,4 @@
+//! Tests of the log.
+
+mod basic;
+mod rig;

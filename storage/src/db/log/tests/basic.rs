@@ -1,0 +1,116 @@
+//! Append, open again, rotate, release, fail.
+
+use super::rig::{Owned, Rig, SEGMENT_BYTES, copy, files, found, numbered};
+use crate::db::log::Position;
+use crate::error::StorageError;
+use crate::sst::NEVER_MS;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+fn seqs(found: &[(u64, Owned)]) -> Vec<u64> {
+    found.iter().map(|(seq, _)| *seq).collect()
+}
+
+#[test]
+fn records_come_back_with_their_numbers() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (mut rig, before) = Rig::open(dir.path(), 0).expect("opened");
+    assert_eq!(before, []);
+    let batch = [
+        Owned::put(b"a", b"one"),
+        Owned { keyspace: 7, key: b"b".to_vec(), value: Some(Vec::new()), expiry_ms: 99 },
+        Owned { keyspace: 9, key: Vec::new(), value: None, expiry_ms: NEVER_MS },
+    ];
+    rig.append(&batch);
+    rig.append(&[]);
+    rig.put(10);
+    drop(rig);
+    let expected: Vec<(u64, Owned)> = (1..).zip(batch).chain([(4, numbered(4, 10))]).collect();
+    assert_eq!(found(dir.path(), 0).expect("opened"), (expected.clone(), 4));
+    assert_eq!(found(dir.path(), 2).expect("opened"), (expected[2..].to_vec(), 4));
+    assert_eq!(found(dir.path(), 9).expect("opened"), (Vec::new(), 9));
+}
+
+#[test]
+fn segments_follow_each_other_and_are_released() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (mut rig, _) = Rig::open(dir.path(), 0).expect("opened");
+    for seq in 1..=100 {
+        rig.put(1000);
+        if seq % 30 == 0 {
+            rig.shared.prepare().expect("prepared");
+        }
+    }
+    assert!(rig.shared.bytes() >= 6 * SEGMENT_BYTES);
+    drop(rig);
+    let (mut rig, records) = Rig::open(dir.path(), 0).expect("opened");
+    assert_eq!(seqs(&records), (1..=100).collect::<Vec<_>>());
+    rig.put(1000);
+    rig.shared.release(100).expect("released");
+    assert_eq!(rig.shared.bytes(), SEGMENT_BYTES);
+    drop(rig);
+    assert_eq!(seqs(&found(dir.path(), 100).expect("opened").0), [101]);
+    let missing = found(dir.path(), 0);
+    assert!(matches!(missing, Err(StorageError::Damaged { .. })), "{missing:?}");
+}
+
+#[test]
+fn openings_without_writes_pile_up_nothing() {
+    let dir = tempfile::tempdir().expect("a directory");
+    for seq in 1..20 {
+        let (mut rig, _) = Rig::open(dir.path(), 0).expect("opened");
+        rig.put(10);
+        drop(rig);
+        assert_eq!(found(dir.path(), 0).expect("opened").1, seq);
+        assert_eq!(found(dir.path(), 0).expect("opened").1, seq);
+    }
+    let bytes: u64 = files(dir.path()).iter().map(|file| file.metadata().expect("looked").len()).sum();
+    assert_eq!(bytes, 19 * 4096 + 2 * SEGMENT_BYTES);
+}
+
+#[test]
+fn a_batch_larger_than_a_segment_gets_its_own() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (mut rig, _) = Rig::open(dir.path(), 0).expect("opened");
+    rig.shared.prepare().expect("prepared");
+    rig.put(10);
+    let large: Vec<Owned> = (2..12).map(|seq| numbered(seq, 10_000)).collect();
+    let position = rig.append(&large);
+    rig.put(10);
+    rig.shared.sync_to(position).expect("synced");
+    drop(copy(dir.path()));
+    rig.shared.release(11).expect("released");
+    drop(rig);
+    let (records, last) = found(dir.path(), 11).expect("opened");
+    assert_eq!((seqs(&records), last), (vec![12], 12));
+}
+
+#[test]
+fn a_failed_sync_ends_the_log() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let calls = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&calls);
+    let fails = Box::new(move |segment: &crate::db::log::segment::Segment, range| {
+        match counted.fetch_add(1, Ordering::Relaxed) {
+            2 => Err(io::Error::from_raw_os_error(5)),
+            _ => segment.sync_pages(range),
+        }
+    });
+    let (mut rig, _) = Rig::open_through(dir.path(), 0, fails).expect("opened");
+    let first = rig.put(10);
+    rig.shared.sync_to(first).expect("synced");
+    rig.shared.sync_to(first).expect("synced before");
+    assert_eq!(calls.load(Ordering::Relaxed), 2);
+    let second = rig.put(10);
+    assert!(!rig.shared.is_poisoned());
+    for position in [second, second, first, Position(0)] {
+        assert!(matches!(rig.shared.sync_to(position), Err(StorageError::Poisoned { .. })));
+    }
+    assert!(rig.shared.is_poisoned());
+    assert!(matches!(rig.writer.append(3, &[]), Err(StorageError::Poisoned { .. })));
+    assert!(matches!(rig.shared.release(0), Ok(())));
+    assert_eq!(calls.load(Ordering::Relaxed), 3);
+    drop(rig);
+    assert_eq!(found(dir.path(), 0).expect("opened").1, 2);
+}
