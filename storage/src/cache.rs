@@ -225,6 +225,14 @@ pub trait Blocks {
     fn insert(&self, table: (u64, &Arc<Places>), place: BlockPlace, block: &Block);
 }
 
+/// Keeps blocks for walks too.
+pub(crate) trait Near: Send + Sync {
+    /// A block of the table with this handle, if it is here.
+    fn copy(&self, table: (u64, &Places), place: BlockPlace) -> Option<Block>;
+    /// As [`Blocks::insert`].
+    fn keep(&self, table: (u64, &Arc<Places>), place: BlockPlace, block: &Block);
+}
+
 /// Blocks of all tables of a store.
 pub struct BlockCache {
     /// Who stays.
@@ -262,7 +270,7 @@ impl BlockCache {
         Reader { cache: self, map: self.map.borrow(), slots: self.slots.borrow() }
     }
 
-    fn keep(&self, table: (u64, &Arc<Places>), place: BlockPlace, block: &Block) {
+    fn hold(&self, table: (u64, &Arc<Places>), place: BlockPlace, block: &Block) {
         let mut map = self.map.borrow_mut();
         self.tell_hits(&map);
         let (key, most) = ((table.0, place.offset), map.capacity() / 8);
@@ -341,7 +349,7 @@ impl Blocks for BlockCache {
     }
 
     fn insert(&self, table: (u64, &Arc<Places>), place: BlockPlace, block: &Block) {
-        self.keep(table, place, block);
+        self.hold(table, place, block);
     }
 }
 

@@ -132,7 +132,7 @@ impl Db {
             view: ArcSwap::from_pointee(view),
             visible: AtomicU64::new(next - 1),
             written_bytes: AtomicU64::new(0),
-            cache: SharedCache::new(settings.blocks_bytes(0), settings.seed),
+            cache: Arc::new(SharedCache::new(settings.blocks_bytes(0), settings.seed)),
             log,
             writer: Mutex::new(Writer { log: log_writer, pen, next, owed_ns: 0.0 }),
             memory: Memory::new(settings.memtable_bytes(), full.len()),

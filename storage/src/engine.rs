@@ -2,7 +2,7 @@
 
 use crate::cache::BlockCache;
 use crate::compaction::choose::{LAST_LEVEL, Policy};
-use crate::compaction::pace::{Weight, felt, turns_left, wait_ns_per_byte};
+use crate::compaction::pace::{Weight, felt, turns_left, wait_beside_ns_per_byte, wait_ns_per_byte};
 use crate::disk::Disk;
 use crate::error::{DiskError, StorageError};
 use crate::gate::{Pace, Share};
@@ -284,12 +284,18 @@ impl<D: Disk> Engine<D> {
         wait_ns_per_byte(felt, filled)
     }
 
-    /// [`Engine::wait_ns_per_byte`] for whoever keeps memtables of his own: bytes written to them since this was last asked, what
-    /// they take now, and what they may take.
+    /// [`Engine::wait_ns_per_byte`] for whoever keeps memtables of his own and writes on another thread: bytes written since this was
+    /// last asked, what memtables take now, and what one may take.
     pub(crate) fn pace_writers(&self, fresh_bytes: u64, taken_bytes: usize, memtable_bytes: usize) -> f64 {
-        self.0.fresh_bytes.set(fresh_bytes);
-        self.0.memtable_bytes.set(taken_bytes);
-        self.wait_ns_per_byte(memtable_bytes)
+        let state = &self.0;
+        let felt = felt(state.felt.get(), state.pressure(), fresh_bytes, memtable_bytes);
+        state.felt.set(felt);
+        let filled = taken_bytes as f64 / memtable_bytes.max(1) as f64 - 1.0;
+        // Flushes are late when writers are into the last memtable.
+        state.filled.set(filled - 1.0);
+        state.share_out();
+        let runs = state.trees.borrow().values().map(|tree| tree.version().runs.len()).max();
+        wait_beside_ns_per_byte(felt, filled, runs.unwrap_or(0))
     }
 
     /// What it holds and has done.

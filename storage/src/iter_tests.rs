@@ -98,6 +98,7 @@ fn memtable(layer: &Layer) -> Rc<Memtable> {
 }
 
 /// The same as tables of a block or two each.
+#[expect(clippy::arc_with_non_send_sync, reason = "this disk stays on its thread")]
 fn run(engine: &Engine<FaultDisk>, layer: &Layer) -> Arc<Run<FaultDisk>> {
     let records = MergeIter::new(&[memtable(layer)], &[], Span::all(), Way::Up);
     let (guards, table_bytes) = (Vec::new(), 600);

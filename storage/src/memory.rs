@@ -5,6 +5,7 @@ pub(crate) mod shared;
 use crate::gate::Pace;
 use memmap2::{Advice, MmapMut};
 use std::cell::{Cell, RefCell};
+use std::ops::Range;
 use zerocopy::{FromBytes, IntoBytes};
 
 /// From here on memory is mapped by itself: one huge page of the machines we know.
@@ -47,6 +48,15 @@ impl Pages {
                 Pages::Mapped(map)
             }
             Err(_) => Pages::Heap(vec![0; words]),
+        }
+    }
+
+    /// Has the system give memory for some words that have none. Nothing is read or written.
+    pub fn populate(&self, words: Range<usize>) {
+        if let Pages::Mapped(map) = self {
+            let (from, count) = (words.start * size_of::<u64>(), words.len() * size_of::<u64>());
+            // Where the system cannot, it gives memory when it is written.
+            drop(map.advise_range(Advice::PopulateWrite, from, count));
         }
     }
 

@@ -68,6 +68,20 @@ pub fn wait_ns_per_byte(pressure: f64, filled: f64) -> f64 {
     JOBS_NS * (merges + flushes)
 }
 
+/// The same where the jobs have a thread of their own and space may grow further: what counts is that memory is not outrun
+/// (`filled`: memtables beyond the one that is written, in memtables), and that reads do not have too many runs to look at.
+pub fn wait_beside_ns_per_byte(pressure: f64, filled: f64, runs: usize) -> f64 {
+    let merges = (pressure / PRESSURE_BESIDE).powi(2) + (runs as f64 / RUNS_BESIDE).powi(6);
+    let flushes = (filled.max(0.0) / FILLED_BESIDE).powi(6);
+    JOBS_BESIDE_NS * (merges + flushes)
+}
+
+/// As above, for [`wait_beside_ns_per_byte`].
+const JOBS_BESIDE_NS: f64 = 4.0;
+const PRESSURE_BESIDE: f64 = 1.0;
+const RUNS_BESIDE: f64 = 24.0;
+const FILLED_BESIDE: f64 = 1.6;
+
 #[cfg(test)]
 mod tests {
     use super::*;

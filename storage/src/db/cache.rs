@@ -1,6 +1,6 @@
 //! The block cache of a database: several caches, each behind a lock of its own, so that readers seldom meet.
 
-use crate::cache::{BlockCache, Blocks, Places};
+use crate::cache::{BlockCache, Blocks, Near, Places};
 use crate::mix::mix;
 use crate::sst::block::Block;
 use crate::sst::index::BlockPlace;
@@ -44,12 +44,22 @@ impl SharedCache {
     #[inline]
     fn part(&self, table: u64, place: BlockPlace) -> MutexGuard<'_, BlockCache> {
         let hash = mix(table << 32 ^ place.number as u64);
-        locked(&self.parts[(hash >> 32) as usize * self.parts.len() >> 32])
+        locked(&self.parts[((hash >> 32) as usize * self.parts.len()) >> 32])
     }
 }
 
 fn locked(part: &Mutex<BlockCache>) -> MutexGuard<'_, BlockCache> {
     part.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Near for SharedCache {
+    fn copy(&self, table: (u64, &Places), place: BlockPlace) -> Option<Block> {
+        self.look(table, place, Block::of)
+    }
+
+    fn keep(&self, table: (u64, &Arc<Places>), place: BlockPlace, block: &Block) {
+        self.insert(table, place, block);
+    }
 }
 
 impl Blocks for SharedCache {

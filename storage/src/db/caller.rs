@@ -49,7 +49,12 @@ impl Disk for CallerDisk {
     async fn size(&self, file: &Arc<OpenFile>) -> Result<u64, DiskError> {
         file.size()
     }
-    async fn read_at(&self, file: &Arc<OpenFile>, offset: u64, mut buf: DiskBuf) -> (Result<usize, DiskError>, DiskBuf) {
+    async fn read_at(
+        &self,
+        file: &Arc<OpenFile>,
+        offset: u64,
+        mut buf: DiskBuf,
+    ) -> (Result<usize, DiskError>, DiskBuf) {
         (file.read_at(offset, &mut buf), buf)
     }
     async fn write_at(&self, file: &Arc<OpenFile>, _: u64, buf: DiskBuf) -> (Result<(), DiskError>, DiskBuf) {

@@ -1,6 +1,8 @@
 //! The thread behind a database: it alone flushes and merges. Its disk is a ring of its own, or, where io_uring is refused, ordinary
 //! system calls.
 
+#![expect(clippy::disallowed_methods, reason = "this thread has a clock of its own and may wait")]
+
 mod checkpoint;
 mod jobs;
 mod turn;
@@ -16,12 +18,18 @@ use crate::error::{DiskError, StorageError};
 use crate::memtable::shared::Memtable;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread::{self, JoinHandle, Thread};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::db::Settings;
 use crate::db::state::Core;
+
+/// Memory of a memtable is made ready so far ahead of the writer, bytes.
+const AHEAD_BYTES: usize = 16 << 20;
+/// How often the preparing thread looks around when nobody calls it.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// An answer that somebody waits for.
 pub(crate) type Reply = SyncSender<Result<(), StorageError>>;
@@ -90,7 +98,9 @@ fn run(root: Root, settings: &Settings, mailbox: Receiver<Job>, opened: &Told, c
         Ok(ring) => {
             let turning = Turning::new(Some(ring.clone()));
             let disk = UringDisk::over(root.clone(), ring.clone());
-            Driver::open(disk, root, settings, turning, opened).iter_mut().for_each(|driver| driver.serve(core, &mailbox));
+            Driver::open(disk, root, settings, turning, opened)
+                .iter_mut()
+                .for_each(|driver| driver.serve(core, &mailbox));
             // What is in flight ends before its memory goes.
             let _ = ring.shutdown();
         }
@@ -103,6 +113,48 @@ fn run(root: Root, settings: &Settings, mailbox: Receiver<Job>, opened: &Told, c
                 Err(error) => drop(opened.send(Err(error.into()))),
             }
         }
+    }
+}
+
+/// While it lives, a thread makes log segments and memory ready ahead of the writer: it waits for disk and system most of the time, and
+/// must not keep flushes waiting.
+pub(super) struct Preparer {
+    thread: JoinHandle<()>,
+    ended: Arc<AtomicBool>,
+}
+
+impl Preparer {
+    pub fn start(core: Arc<Core>) -> Result<Preparer, StorageError> {
+        let ended = Arc::new(AtomicBool::new(false));
+        let told = ended.clone();
+        let work = move || {
+            while !told.load(Ordering::Acquire) {
+                let active = core.view.load().active.clone();
+                active.populate_ahead(AHEAD_BYTES);
+                core.memory.make_ready(active.bytes());
+                drop(active);
+                if let Err(error) = core.log.prepare() {
+                    tracing::warn!(%error, "no log segment made ready");
+                }
+                thread::park_timeout(LOOK);
+            }
+        };
+        let failed = |error| DiskError::io("", "start the database's second thread", error);
+        let thread = thread::Builder::new().name("ringkv-db-ready".to_owned()).spawn(work).map_err(failed)?;
+        Ok(Preparer { thread, ended })
+    }
+
+    /// The writer may have taken one.
+    pub fn look(&self) {
+        self.thread.thread().unpark();
+    }
+
+    /// Waits for its end.
+    pub fn end(self) {
+        self.ended.store(true, Ordering::Release);
+        self.look();
+        // What went wrong it has said itself.
+        let _ = self.thread.join();
     }
 }
 

@@ -14,7 +14,7 @@ mod tests;
 mod writer;
 
 pub(crate) use frame::{BATCH_BYTES_MAX, batch_bytes};
-pub(crate) use recover::open;
+pub(crate) use recover::{create, open};
 pub(crate) use shared::Shared;
 pub(crate) use writer::Writer;
 

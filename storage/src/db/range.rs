@@ -41,7 +41,7 @@ impl Range {
     fn step(&mut self) -> Result<Option<(Bytes, Bytes)>, Error> {
         let merge = match &mut self.merge {
             Some(merge) => merge,
-            none => none.insert(self.view.walk(self.span.clone(), self.way, self.version)?),
+            none => none.insert(self.view.walk(&self.db.core().cache, self.span.clone(), self.way, self.version)?),
         };
         while now(merge.next())? {
             let Some(head) = merge.head() else { break };

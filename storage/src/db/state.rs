@@ -32,7 +32,7 @@ pub(crate) struct Core {
     pub visible: AtomicU64,
     /// Bytes of records written since it was opened.
     pub written_bytes: AtomicU64,
-    pub cache: SharedCache,
+    pub cache: Arc<SharedCache>,
     pub log: Arc<log::Shared>,
     pub writer: Mutex<Writer>,
     pub memory: Memory,
@@ -103,22 +103,21 @@ impl Memory {
         Blank::new(bytes)
     }
 
-    /// Whether one made ready beforehand would be of use.
-    pub fn wants_blank(&self) -> bool {
-        let pool = self.pool();
-        pool.blanks.is_empty() && pool.alive < MEMTABLES
-    }
-
-    /// Makes one ready.
-    pub fn make_blank(&self) {
-        let mut blank = Blank::new(self.each_bytes);
-        blank.touch();
-        let mut pool = self.pool();
-        if pool.alive < MEMTABLES {
-            pool.alive += 1;
-            pool.blanks.push(blank);
+    /// Makes one ready when `used_bytes` of the one in use are written and none is.
+    pub fn make_ready(&self, used_bytes: usize) {
+        let wants = || {
+            let pool = self.pool();
+            used_bytes > self.each_bytes / 2 && pool.blanks.is_empty() && pool.alive < MEMTABLES
+        };
+        if wants() {
+            let blank = Blank::new(self.each_bytes).touched();
+            let mut pool = self.pool();
+            // The writer may have been faster.
+            if pool.alive < MEMTABLES {
+                pool.alive += 1;
+                pool.blanks.push(blank);
+            }
         }
-        self.freed.notify_all();
     }
 
     /// One was flushed. Its memory serves again unless a reader still looks at it.

@@ -121,13 +121,9 @@ impl Tree {
     ///
     /// # Errors
     /// As [`Tree::put`] and [`Tree::get`].
-    pub fn compare_and_set(
-        &self,
-        key: &[u8],
-        expected: Option<&[u8]>,
-        value: Option<&[u8]>,
-    ) -> Result<bool, Error> {
-        self.update(key, |found| Ok((found == expected).then(|| value.map(Bytes::copy_from_slice)))).map(|new| new.is_some())
+    pub fn compare_and_set(&self, key: &[u8], expected: Option<&[u8]>, value: Option<&[u8]>) -> Result<bool, Error> {
+        self.update(key, |found| Ok((found == expected).then(|| value.map(Bytes::copy_from_slice))))
+            .map(|new| new.is_some())
     }
 
     /// Adds to a counter: a value of eight bytes, a little-endian signed number; one that is not there is 0. Answers the sum.
@@ -164,8 +160,9 @@ impl Tree {
             check_value(new.as_deref().unwrap_or(&[]))?;
             let op = Op { keyspace: self.id, key, value: new.as_deref(), expiry_ms: NEVER_MS };
             // Tables that are not newer than what was read hold nothing newer, and memory knows all the rest.
-            let unchanged =
-                |now: &crate::db::view::View| now.flushed() <= version && now.newest(sought).is_none_or(|newest| newest <= version);
+            let unchanged = |now: &crate::db::view::View| {
+                now.flushed() <= version && now.newest(sought).is_none_or(|newest| newest <= version)
+            };
             if core.write_if(&[op], Durability::Buffered, unchanged)? {
                 return Ok(Some(new));
             }

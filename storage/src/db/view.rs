@@ -1,14 +1,14 @@
 //! What there is at one moment, for readers on any thread.
 
-use crate::db::caller::{CallerDisk, now};
 use crate::db::cache::SharedCache;
+use crate::db::caller::{CallerDisk, now};
 use crate::error::StorageError;
 use crate::iter::{MergeIter, Source, Span, Way};
 use crate::memtable::shared::{Memtable, Walk};
 use crate::sst::Value;
 use crate::sst::reader::Found;
 use crate::tree::Sought;
-use crate::tree::run::RunScan;
+use crate::tree::run::{Run, RunScan};
 use crate::tree::version::Version;
 use std::sync::Arc;
 
@@ -67,7 +67,13 @@ impl View {
     }
 
     /// Walks a span: of each key what has a version up to `version`. A table of these keys that could not be opened is an error.
-    pub fn walk(&self, span: Span, way: Way, version: u64) -> Result<MergeIter<CallerDisk>, StorageError> {
+    pub fn walk(
+        &self,
+        cache: &Arc<SharedCache>,
+        span: Span,
+        way: Way,
+        version: u64,
+    ) -> Result<MergeIter<CallerDisk>, StorageError> {
         if let Some(error) = self.tables.closed_in(&span) {
             return Err(error);
         }
@@ -75,7 +81,8 @@ impl View {
             let runs = memtable.runs().into_iter();
             runs.map(|run| Source::Shared(Walk::new(memtable.clone(), run, &span, way, version)))
         });
-        let tables = self.tables.runs.iter().map(|run| Source::Run(RunScan::new(run.clone(), span.clone(), way)));
+        let run = |run: &Arc<Run<CallerDisk>>| RunScan::new(run.clone(), span.clone(), way).near(cache.clone());
+        let tables = self.tables.runs.iter().map(|each| Source::Run(run(each)));
         Ok(MergeIter::over(memory.chain(tables).collect(), span.clone(), way))
     }
 }

@@ -1,6 +1,7 @@
 //! Memory that one thread writes and others read meanwhile, word by word.
 
 use crate::memory::Pages;
+use std::ops::Range;
 use std::ptr::NonNull;
 use std::sync::atomic::AtomicU64;
 
@@ -60,6 +61,12 @@ impl SharedWords {
         let words = &self.words()[word..word + bytes.div_ceil(size_of::<u64>())];
         // SAFETY: so many bytes are there, initialised, inside the words' `UnsafeCell`s; the caller vouches that they are his.
         unsafe { std::slice::from_raw_parts_mut(words.as_ptr().cast_mut().cast(), bytes) }
+    }
+
+    /// Has the system give memory for some words now, so that whoever writes them does not wait for it. Others may use the words
+    /// meanwhile. Where the system cannot, it gives memory when they are written.
+    pub fn populate(&self, words: Range<usize>) {
+        self.pages.populate(words);
     }
 
     /// The pages, to be used again.

@@ -29,10 +29,12 @@ const TAKEN_OF_8: usize = 5;
 /// Cache lines of a record that are fetched ahead of its reading.
 const PREFETCH_LINES: usize = 3;
 
-/// The fewest slots.
-const SLOTS_MIN: usize = 1 << 10;
 /// Words of the system's smallest page.
 const PAGE_WORDS: usize = 4096 / size_of::<u64>();
+/// An index gets its memory when more words than this are written or soon will be.
+const SLOTS_FIRST: usize = 1 << 16;
+/// The fewest slots.
+const SLOTS_MIN: usize = 1 << 10;
 
 const VALUE: u64 = 1;
 const TOMBSTONE: u64 = 2;
@@ -50,6 +52,8 @@ pub(crate) struct Memtable {
     /// Turns hashes into tags: a secret, and odd.
     factor: u64,
     entries: AtomicUsize,
+    /// Words that are known to have memory.
+    populated: AtomicUsize,
     /// The order of its keys, as far as somebody walked.
     order: Mutex<Order>,
 }
@@ -66,6 +70,8 @@ pub(crate) struct Blank {
     arena: Pages,
     /// Zeros.
     slots: Pages,
+    /// Whether the system has given all of it.
+    touched: bool,
 }
 
 impl Blank {
@@ -73,7 +79,7 @@ impl Blank {
     pub fn new(bytes: usize) -> Blank {
         assert!(words_for(bytes) < 1 << 32, "a memtable of {bytes} bytes");
         let slots = (bytes / BYTES_PER_SLOT).next_power_of_two().max(SLOTS_MIN);
-        Blank { arena: Pages::zeroed(words_for(bytes)), slots: Pages::zeroed(slots) }
+        Blank { arena: Pages::zeroed(words_for(bytes)), slots: Pages::zeroed(slots), touched: false }
     }
 
     /// What [`Blank::new`] is to be told for so many records of so many bytes together.
@@ -86,16 +92,17 @@ impl Blank {
         self.arena.words().len() == words_for(bytes)
     }
 
+    /// With all its memory given by the system, which clears it at the first touch.
+    pub fn touched(mut self) -> Blank {
+        for pages in [&mut self.arena, &mut self.slots] {
+            pages.words_mut().iter_mut().step_by(PAGE_WORDS).for_each(|word| *word = 0);
+        }
+        Blank { touched: true, ..self }
+    }
+
     /// All its memory, bytes.
     pub fn memory_bytes(&self) -> usize {
         self.arena.bytes().len() + self.slots.bytes().len()
-    }
-
-    /// Touches all of it: what the system gives anew it clears at the first touch, in the middle of somebody's write.
-    pub fn touch(&mut self) {
-        let words = self.arena.words_mut();
-        (0..words.len()).step_by(PAGE_WORDS).for_each(|at| words[at] = 0);
-        self.slots.words_mut().fill(0);
     }
 }
 
@@ -134,6 +141,7 @@ impl Memtable {
             bits,
             factor: mix(seed) | 1,
             entries: AtomicUsize::new(0),
+            populated: AtomicUsize::new(if blank.touched { usize::MAX } else { 0 }),
             order: Mutex::default(),
         });
         (memtable.clone(), Pen { memtable, used: 1, entries: 0 })
@@ -143,7 +151,21 @@ impl Memtable {
     pub fn into_blank(self) -> Blank {
         let mut slots = self.slots.into_pages();
         slots.words_mut().fill(0);
-        Blank { arena: self.arena.into_pages(), slots }
+        Blank { arena: self.arena.into_pages(), slots, touched: true }
+    }
+
+    /// Has the system give memory up to so many bytes behind what is written, which may go on meanwhile: it clears what it gives, and
+    /// whoever writes there first waits for it.
+    pub fn populate_ahead(&self, bytes: usize) {
+        let (from, all) = (self.populated.load(Ordering::Relaxed), self.arena.words().len());
+        let upto = (self.used.load(Ordering::Relaxed) + bytes / size_of::<u64>()).min(all);
+        if from == 0 && upto > SLOTS_FIRST {
+            self.slots.populate(0..self.slots.words().len());
+        }
+        if upto > from {
+            self.arena.populate(from..upto);
+            self.populated.store(upto, Ordering::Relaxed);
+        }
     }
 
     /// Number of keys.

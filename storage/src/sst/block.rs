@@ -247,6 +247,12 @@ impl Block {
         View::new(&self.raw, self.base, self.prefix_bytes, self.count)
     }
 
+    /// The block that a view looks at, copied.
+    pub(crate) fn of(view: View<'_>) -> Block {
+        let (raw, base, prefix_bytes, count) = view.parts();
+        Block { raw, base, prefix_bytes, count }
+    }
+
     /// Number of entries, at least 1.
     pub fn count(&self) -> usize {
         self.count

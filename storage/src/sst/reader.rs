@@ -210,7 +210,6 @@ impl<D: Disk> Table<D> {
 }
 
 impl Known {
-
     /// Id, file number, length.
     pub fn place(&self) -> TableRef {
         self.place
@@ -272,6 +271,11 @@ impl Known {
             return None;
         }
         self.index()?.find(key)
+    }
+
+    /// How whoever keeps its blocks knows it.
+    pub(crate) fn kept_as(&self) -> (u64, &Arc<Places>) {
+        (self.handle, &self.places)
     }
 
     /// How the block cache knows it.

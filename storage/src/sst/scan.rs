@@ -1,5 +1,7 @@
-//! Reading a table in the order of its keys, either way, many blocks at a time, past the block cache.
+//! Reading a table in the order of its keys, either way: many blocks at a time past the block cache, or, for the first blocks of a walk
+//! that is probably short, one by one through it.
 
+use crate::cache::Near;
 use crate::disk::Disk;
 use crate::error::StorageError;
 use crate::iter::{Head, Span, Way};
@@ -13,6 +15,8 @@ use std::sync::Arc;
 
 /// Bytes read at once.
 const AHEAD_BYTES: u64 = 128 << 10;
+/// So many blocks of a walk are read one by one and kept.
+const NEAR_BLOCKS: usize = 8;
 
 /// A scan over the records of a table, in order.
 pub struct TableScan<D: Disk> {
@@ -20,6 +24,8 @@ pub struct TableScan<D: Disk> {
     way: Way,
     /// The number of the block that comes next.
     next_block: Option<usize>,
+    /// Where the first blocks are looked for and kept, and how many more of them.
+    near: Option<(Arc<dyn Near>, usize)>,
     /// Bytes read ahead and where they start.
     ahead: (u64, Bytes),
     block: Option<Block>,
@@ -40,6 +46,7 @@ impl<D: Disk> TableScan<D> {
             table,
             way: Way::Up,
             next_block: Some(next_block),
+            near: None,
             ahead: (0, Bytes::new()),
             block: None,
             at: 0,
@@ -49,7 +56,18 @@ impl<D: Disk> TableScan<D> {
 
     /// A scan at the first record of a span, seen in this direction; it does not end with the span.
     pub async fn within(table: Arc<Table<D>>, span: &Span, way: Way) -> Result<TableScan<D>, StorageError> {
-        let mut scan = TableScan { way, ..TableScan::new(table) };
+        TableScan::near(table, span, way, None).await
+    }
+
+    /// The same, looking for the first blocks in `near`.
+    pub(crate) async fn near(
+        table: Arc<Table<D>>,
+        span: &Span,
+        way: Way,
+        near: Option<Arc<dyn Near>>,
+    ) -> Result<TableScan<D>, StorageError> {
+        let near = near.map(|near| (near, NEAR_BLOCKS));
+        let mut scan = TableScan { way, near, ..TableScan::new(table) };
         let edge = match way {
             Way::Up => Some(span.start.as_slice()),
             Way::Down => span.end.as_deref(),
@@ -142,6 +160,24 @@ impl<D: Disk> TableScan<D> {
     /// The next block, verified; none at the end. As [`Table::read_block`] it believes in damage only after a second try.
     pub async fn next_block(&mut self) -> Result<Option<(BlockPlace, Block)>, StorageError> {
         let Some(place) = self.next_block.and_then(|number| self.place(number)) else { return Ok(None) };
+        let block = match self.near_block(place) {
+            Some(block) => block,
+            None => self.far_block(place).await?,
+        };
+        self.next_block = match self.way {
+            Way::Up => Some(place.number + 1),
+            Way::Down => place.number.checked_sub(1),
+        };
+        Ok(Some((place, block)))
+    }
+
+    /// A block that somebody keeps.
+    fn near_block(&self, place: BlockPlace) -> Option<Block> {
+        let (near, _) = self.near.as_ref()?;
+        near.copy(self.table.in_cache(), place)
+    }
+
+    async fn far_block(&mut self, place: BlockPlace) -> Result<Block, StorageError> {
         let block = match self.read(place).await {
             Ok(block) => block,
             Err(_) => {
@@ -150,11 +186,12 @@ impl<D: Disk> TableScan<D> {
                 again.inspect_err(|error| self.table.found_damaged(error))?
             }
         };
-        self.next_block = match self.way {
-            Way::Up => Some(place.number + 1),
-            Way::Down => place.number.checked_sub(1),
-        };
-        Ok(Some((place, block)))
+        if let Some((near, left)) = &mut self.near {
+            near.keep(self.table.kept_as(), place, &block);
+            *left -= 1;
+        }
+        self.near.take_if(|(_, left)| *left == 0);
+        Ok(block)
     }
 
     async fn read(&mut self, place: BlockPlace) -> Result<Block, StorageError> {
@@ -176,7 +213,8 @@ impl<D: Disk> TableScan<D> {
 
     async fn read_ahead(&mut self, first: BlockPlace) -> Result<(), StorageError> {
         let (mut start, mut end, mut number) = (first.offset, first.end(), Some(first.number));
-        loop {
+        // A walk that finds its blocks kept is not expected to need many more.
+        while self.near.is_none() {
             number = match self.way {
                 Way::Up => number.and_then(|number| number.checked_add(1)),
                 Way::Down => number.and_then(|number| number.checked_sub(1)),

@@ -65,6 +65,16 @@ impl<'b> View<'b> {
         (count > 0).then_some(View { prefix, offsets, tags, entries, base })
     }
 
+    /// What [`View::new`] takes, the bytes copied.
+    pub(super) fn parts(&self) -> (Bytes, u64, usize, usize) {
+        let mut raw = Vec::with_capacity(self.prefix.len() + self.tags.len() * ENTRY_TAIL_BYTES + self.entries.len());
+        raw.extend_from_slice(self.prefix);
+        raw.extend_from_slice(self.offsets.as_flattened());
+        raw.extend_from_slice(self.tags);
+        raw.extend_from_slice(self.entries);
+        (raw.into(), self.base, self.prefix.len(), self.tags.len())
+    }
+
     /// The first entry that does not end where the next one starts, or has too short a key.
     pub(super) fn first_gap(&self) -> Option<usize> {
         let mut expected = 0;

@@ -1,5 +1,6 @@
 //! A sorted run: tables whose keys do not overlap, in their order.
 
+use crate::cache::Near;
 use crate::disk::Disk;
 use crate::error::StorageError;
 use crate::iter::{Head, Span, Way};
@@ -100,6 +101,8 @@ pub(crate) struct RunScan<D: Disk> {
     run: Arc<Run<D>>,
     span: Span,
     way: Way,
+    /// Where the first blocks of each table are looked for.
+    near: Option<Arc<dyn Near>>,
     /// Members already walked.
     done: usize,
     scan: Option<TableScan<D>>,
@@ -108,7 +111,12 @@ pub(crate) struct RunScan<D: Disk> {
 impl<D: Disk> RunScan<D> {
     /// Before the first record of a span, seen in this direction; it ends in the last table that has any of it.
     pub(crate) fn new(run: Arc<Run<D>>, span: Span, way: Way) -> RunScan<D> {
-        RunScan { run, span, way, done: 0, scan: None }
+        RunScan { run, span, way, near: None, done: 0, scan: None }
+    }
+
+    /// The same, looking for the first blocks of each table in `near`.
+    pub(crate) fn near(self, near: Arc<dyn Near>) -> RunScan<D> {
+        RunScan { near: Some(near), ..self }
     }
 
     #[inline]
@@ -139,7 +147,7 @@ impl<D: Disk> RunScan<D> {
                 continue;
             }
             let table = member.table.as_ref().map_err(|error| error.as_ref().clone())?;
-            let scan = TableScan::within(table.clone(), &self.span, self.way).await?;
+            let scan = TableScan::near(table.clone(), &self.span, self.way, self.near.clone()).await?;
             let any = scan.head().is_some();
             self.scan = Some(scan);
             if any {

@@ -1,8 +1,10 @@
 //! A copy of the database at one moment that shares its tables' files.
 
+use crate::db::log;
 use crate::db::state::Core;
-use crate::disk::plain::PlainDisk;
 use crate::disk::Disk;
+use crate::disk::files::Root;
+use crate::disk::plain::PlainDisk;
 use crate::error::{DiskError, StorageError};
 use crate::manifest::Manifest;
 use crate::tree::Tree;
@@ -40,6 +42,8 @@ pub(super) async fn make<D: Disk>(tree: &Tree<D>, core: &Core, dir: &Path) -> Re
     let ids = move |n: u64| (u128::from(seed) << 64 | u128::from(n)).to_le_bytes();
     let manifest = Manifest::open(disk.clone(), "", false, ids).await?;
     manifest.edit().await.commit(tree.shard(), version.record()).await?;
+    let last = version.at.as_ref().map_or(0, |at| at.index);
+    log::create(&Root::open(&partial)?, last, core.settings.log_options())?;
     disk.sync_dir("").await?;
     fs::rename(&partial, dir).map_err(refused("rename"))?;
     sync_parent(dir).map_err(refused("sync the directory of"))?;

@@ -2,7 +2,7 @@
 
 use crate::db::Settings;
 use crate::db::caller::CallerDisk;
-use crate::db::driver::{Job, Reply, Told, Turning, checkpoint};
+use crate::db::driver::{Job, Preparer, Reply, Told, Turning, checkpoint};
 use crate::db::state::Core;
 use crate::db::view::{Tables, View};
 use crate::disk::Disk;
@@ -83,9 +83,7 @@ impl<D: Disk> Driver<D> {
         let (tree, now) = (engine.tree(TREE), Instant::now());
         let (caller, queue, paced) = (CallerDisk::new(root), VecDeque::new(), (now, 0));
         let (flush, merge, settle, retry, quiet_since) = (None, None, Vec::new(), None, Some(now));
-        let driver = Driver {
-            engine, tree, caller, turning, queue, flush, merge, settle, retry, quiet_since, paced
-        };
+        let driver = Driver { engine, tree, caller, turning, queue, flush, merge, settle, retry, quiet_since, paced };
         let tables = driver.tables(&Tables::empty());
         let told = tables.map(|tables| {
             let flushed = tables.at.as_ref().map_or(0, |at| at.index);
@@ -98,6 +96,10 @@ impl<D: Disk> Driver<D> {
     /// Works until it is told to stop, once it has what all share.
     pub fn serve(&mut self, core: &Receiver<Arc<Core>>, mailbox: &Receiver<Job>) {
         let Ok(core) = core.recv() else { return };
+        let preparer = match Preparer::start(core.clone()) {
+            Ok(preparer) => preparer,
+            Err(error) => return core.memory.set_trouble(Some(error)),
+        };
         while self.take_jobs(mailbox) {
             let now = Instant::now();
             self.begin(&core, now);
@@ -105,12 +107,14 @@ impl<D: Disk> Driver<D> {
             if rung {
                 self.poll(&core, now);
             }
-            self.care(&core, now);
+            self.care(&core, &preparer, now);
             if let Err(error) = self.turning.turn(true) {
                 tracing::error!(%error, "the database's thread ends");
-                return core.memory.set_trouble(Some(error));
+                core.memory.set_trouble(Some(error));
+                break;
             }
         }
+        preparer.end();
     }
 
     /// False when the end has come.
@@ -139,7 +143,10 @@ impl<D: Disk> Driver<D> {
                     self.flush = Some((work, memtable, upto));
                     self.turning.waker.wake_by_ref();
                 }
-                Some(Waiting::Flushed(reply)) => drop(reply.send(Ok(()))),
+                Some(Waiting::Flushed(reply)) => {
+                    self.tell(core, memtable_bytes(&core.view.load()));
+                    drop(reply.send(Ok(())));
+                }
                 Some(Waiting::Settle(reply)) => self.settle.push(reply),
                 Some(Waiting::Checkpoint(dir, reply)) => {
                     let made = wait(&self.turning, checkpoint::make(&self.tree, core, &dir));
@@ -196,6 +203,7 @@ impl<D: Disk> Driver<D> {
                     if let Err(error) = &result {
                         self.failed("merge", error, now);
                     }
+                    self.tell(core, memtable_bytes(&core.view.load()));
                     replies.into_iter().for_each(|reply| drop(reply.send(result.clone())));
                     waker.wake_by_ref();
                 }
@@ -264,7 +272,7 @@ impl<D: Disk> Driver<D> {
     }
 
     /// What is done now and then: memory and log segments made ready, writers paced, numbers told.
-    fn care(&mut self, core: &Core, now: Instant) {
+    fn care(&mut self, core: &Core, preparer: &Preparer, now: Instant) {
         if now.duration_since(self.paced.0) < PACE {
             return;
         }
@@ -272,15 +280,17 @@ impl<D: Disk> Driver<D> {
         let fresh = written.wrapping_sub(self.paced.1);
         self.paced = (now, written);
         let view = core.view.load();
-        let memtables: usize = std::iter::once(&view.active).chain(&view.frozen).map(|memtable| memtable.bytes()).sum();
+        let memtables = memtable_bytes(&view);
         let wait = self.engine.pace_writers(fresh, memtables, core.settings.memtable_bytes());
         core.wait_ns_per_byte.store(wait.to_bits(), Ordering::Relaxed);
-        if view.active.bytes() > core.settings.memtable_bytes() / 8 && core.memory.wants_blank() {
-            core.memory.make_blank();
+        if fresh > 0 {
+            preparer.look();
         }
-        if let Err(error) = core.log.prepare() {
-            tracing::warn!(%error, "no log segment made ready");
-        }
+        self.tell(core, memtables);
+    }
+
+    /// Whoever asks sees these numbers.
+    fn tell(&self, core: &Core, memtables: usize) {
         let mut stats = self.engine.stats();
         stats.memtable_bytes = memtables;
         stats.spare_bytes = core.memory.spare_bytes();
@@ -288,6 +298,11 @@ impl<D: Disk> Driver<D> {
         (stats.cache_hits, stats.cache_misses) = core.cache.hits_and_misses();
         *core.stats.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = stats;
     }
+}
+
+/// Bytes of records in memory.
+fn memtable_bytes(view: &View) -> usize {
+    std::iter::once(&view.active).chain(&view.frozen).map(|memtable| memtable.bytes()).sum()
 }
 
 /// Runs a future on this thread to its end; nothing else happens meanwhile.

@@ -56,6 +56,15 @@ pub(super) fn open_through(
     begin(root, options, sync_pages, last_seq, found.next_number, segments)
 }
 
+/// Makes the log of a database below `root` that has none yet, but tables with records up to `last_seq`; durable with its name.
+pub(crate) fn create(root: &Root, last_seq: u64, options: LogOptions) -> Result<(), StorageError> {
+    let root = root.clone().buffered();
+    root.create_dir(DIR)?;
+    begin(root.clone(), options, Box::new(Segment::sync_pages), last_seq, 1, Segments::default())?;
+    root.sync_dir(DIR)?;
+    Ok(root.sync_dir("")?)
+}
+
 /// Puts a fresh segment behind all others. Its head says where they end.
 fn begin(
     root: Root,

@@ -59,9 +59,8 @@ impl Memtable {
             let keys = || self.at(a.place).key.cmp(&self.at(b.place).key);
             a.prefix.cmp(&b.prefix).then_with(keys).then_with(|| b.place.cmp(&a.place))
         });
-        marks.dedup_by(|later, kept| {
-            later.prefix == kept.prefix && self.at(later.place).key == self.at(kept.place).key
-        });
+        marks
+            .dedup_by(|later, kept| later.prefix == kept.prefix && self.at(later.place).key == self.at(kept.place).key);
         marks.into_iter().map(|mark| mark.place).collect()
     }
 

@@ -33,7 +33,7 @@ struct Outside {
 }
 
 const PURE: &[&str] = &["wire", "storage", "server/core", "server/shard", "client/session"];
-const DISKS: &[&str] = &["storage/src/disk", "storage/src/db/driver"];
+const DISKS: &[&str] = &["storage/src/disk", "storage/src/db"];
 
 const OUTSIDE: [Outside; 7] = [
     Outside {
