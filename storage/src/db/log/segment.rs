@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// The log's directory, below the database's.
 pub(super) const DIR: &str = "log";
 const NEW: &str = ".new";
+const PAGE_BYTES: usize = 4096;
 
 /// Path of a segment.
 pub(super) fn path(number: u64) -> String {
@@ -75,12 +76,8 @@ impl Segment {
 
     fn make_as(root: &Root, unfinished: &str, number: u64, salt: u32, bytes: u64) -> Result<Segment, DiskError> {
         let file = root.open_file(unfinished, OpenMode::Create)?;
-        file.reserve(bytes).and_then(|mut at| {
-            while at < bytes {
-                at = file.zero_step(at, bytes)?;
-            }
-            Ok(())
-        })?;
+        file.reserve(bytes)?;
+        fill(&file, 0, bytes)?;
         file.write_at(0, &Head { number, salt, born: None }.encode())?;
         file.sync()?;
         Segment::name(root, file, number, salt)
@@ -94,6 +91,7 @@ impl Segment {
         // The old records are void before the file has a name under which it could be taken for the new segment.
         file.write_at(0, &Head { number, salt, born: None }.encode())?;
         file.sync_data()?;
+        fill(&file, PAGE_BYTES as u64, file.size()?)?;
         Segment::name(root, file, number, salt)
     }
 
@@ -130,6 +128,12 @@ impl Segment {
     pub fn sync_pages(&self, range: Range<usize>) -> io::Result<()> {
         self.map.flush_range(range.start, range.len())
     }
+}
+
+/// Writes zeros page by page. In the page cache each page then stands alone: of a large write the system makes large folios,
+/// and it syncs, and write-protects, folios as a whole.
+fn fill(file: &OpenFile, from: u64, to: u64) -> Result<(), DiskError> {
+    (from..to).step_by(PAGE_BYTES).try_for_each(|at| file.write_at(at, &[0; PAGE_BYTES]))
 }
 
 /// The right to write a segment. There is one for each.

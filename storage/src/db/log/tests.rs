@@ -1,4 +1,10 @@
 //! Tests of the log.
 
 mod basic;
+mod damage;
+mod hostile;
+mod interrupted;
+mod model;
+mod power;
 mod rig;
+mod sync;

@@ -1,0 +1,79 @@
+//! Who syncs, and who waits.
+
+use super::power::{Durable, recording};
+use super::rig::{Rig, files, found, numbered};
+use crate::db::log::Position;
+use crate::db::log::segment::Segment;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+#[test]
+fn those_who_wait_share_one_sync() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let calls = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&calls);
+    let (started, is_started) = mpsc::channel();
+    let (go_on, may_go_on) = mpsc::channel();
+    let may_go_on = Mutex::new(may_go_on);
+    let slow = Box::new(move |segment: &Segment, range| {
+        // The opening's own sync is the first.
+        if counted.fetch_add(1, Ordering::SeqCst) == 1 {
+            started.send(()).expect("heard");
+            may_go_on.lock().expect("no panic").recv().expect("told");
+        }
+        segment.sync_pages(range)
+    });
+    let (mut rig, _) = Rig::open_through(dir.path(), 0, slow).expect("opened");
+    let first = rig.put(10);
+    let shared = Arc::clone(&rig.shared);
+    thread::scope(|scope| {
+        let syncing = scope.spawn(|| shared.sync_to(first));
+        is_started.recv().expect("started");
+        let later: Vec<Position> = (0..4).map(|_| rig.put(10)).collect();
+        assert_eq!(shared.synced_seq(), 0, "nothing is durable while it is being synced");
+        let shared = &shared;
+        let waiting: Vec<_> = later.into_iter().map(|at| scope.spawn(move || shared.sync_to(at))).collect();
+        go_on.send(()).expect("heard");
+        syncing.join().expect("no panic").expect("synced");
+        for waiting in waiting {
+            waiting.join().expect("no panic").expect("synced");
+        }
+    });
+    assert_eq!(shared.synced_seq(), 5);
+    assert_eq!(calls.load(Ordering::SeqCst), 3);
+}
+
+#[test]
+fn what_two_threads_were_told_is_durable() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let durable = Durable::default();
+    let (rig, _) = Rig::open_through(dir.path(), 0, recording(dir.path(), &durable)).expect("opened");
+    let shared = Arc::clone(&rig.shared);
+    let rig = Mutex::new(rig);
+    let image = tempfile::tempdir().expect("a directory");
+    let told = thread::scope(|scope| {
+        let life = || {
+            for _ in 0..150 {
+                let position = rig.lock().expect("no panic").put(300);
+                shared.sync_to(position).expect("synced");
+                assert!(shared.synced_seq() >= position.0);
+            }
+        };
+        let threads = [scope.spawn(life), scope.spawn(life)];
+        scope.spawn(|| (0..200).for_each(|_| shared.prepare().expect("prepared")));
+        threads.into_iter().for_each(|thread| thread.join().expect("no panic"));
+        300
+    });
+    // What nobody synced is lost.
+    rig.lock().expect("no panic").put(300);
+    std::fs::create_dir(image.path().join("log")).expect("made");
+    for (name, bytes) in durable.lock().expect("no panic").iter() {
+        std::fs::write(image.path().join("log").join(name), bytes).expect("written");
+    }
+    assert!(files(image.path()).len() >= 6);
+    let (records, last) = found(image.path(), 0).expect("opened");
+    assert_eq!(last, told);
+    assert!(records.iter().all(|(seq, op)| *op == numbered(*seq, 300)));
+}
