@@ -12,7 +12,7 @@ use ringkv_wire::ring::hash::key_hash;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::rc::Rc;
+use std::sync::Arc;
 
 const ENTRIES: u64 = 2_000_000;
 const ABSENT: usize = 1_000_000;

@@ -4,13 +4,15 @@ use proptest::prelude::*;
 use ringkv_storage::db::{Db, Durability, Snapshot};
 use std::collections::BTreeMap;
 
+/// A tree, a key, and what is written there; none deletes.
+type Change = (usize, Vec<u8>, Option<Vec<u8>>);
 type Map = BTreeMap<(usize, Vec<u8>), Vec<u8>>;
 
 #[derive(Clone, Debug)]
 enum Step {
     Put(usize, Vec<u8>, Vec<u8>),
     Delete(usize, Vec<u8>),
-    Batch(Vec<(usize, Vec<u8>, Option<Vec<u8>>)>, bool),
+    Batch(Vec<Change>, bool),
     Get(usize, Vec<u8>),
     Many(usize, Vec<Vec<u8>>),
     Range(usize, Vec<u8>, bool),
@@ -128,7 +130,7 @@ impl World {
         }
     }
 
-    fn batch(&mut self, ops: &[(usize, Vec<u8>, Option<Vec<u8>>)], synced: bool) {
+    fn batch(&mut self, ops: &[Change], synced: bool) {
         let mut batch = self.db.batch();
         for (tree, key, value) in ops {
             match value {

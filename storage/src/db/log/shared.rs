@@ -132,6 +132,7 @@ impl Shared {
     }
 
     /// Whether a sync failed: the log takes nothing until it is opened again.
+    #[cfg(test)]
     pub fn is_poisoned(&self) -> bool {
         self.poison.get().is_some()
     }
