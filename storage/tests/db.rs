@@ -1,6 +1,6 @@
 //! The embedded database as its users see it.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod db {
     mod basics;
