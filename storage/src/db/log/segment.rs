@@ -33,8 +33,8 @@ pub(super) fn number_of(name: &str) -> Option<(u64, bool)> {
     Some((number, finished.is_none()))
 }
 
-/// An open segment in memory. Every block of it is written and durable before it is mapped, and its file is never cut
-/// while it is: so no store to it meets a full disk or the file's end, which would be a SIGBUS.
+/// An open segment in memory. Every block of it is reserved, durably, before it is mapped, and its file is never cut while it is: so
+/// no store to it meets a full disk or the file's end, which would be a SIGBUS.
 pub(crate) struct Segment {
     pub path: String,
     pub number: u64,
@@ -53,6 +53,8 @@ impl Segment {
     fn map(file: &OpenFile, number: u64, salt: u32) -> Result<Segment, DiskError> {
         let map = MmapRaw::map_raw(&file.file).map_err(|e| file.error("map", e))?;
         assert!(map.len() >= HEAD_BYTES, "a segment without room for its head");
+        // Else the system reads ahead in large folios: see `fill`.
+        drop(map.advise(Advice::Random));
         Ok(Segment {
             path: file.path.clone(),
             number,
@@ -63,7 +65,8 @@ impl Segment {
         })
     }
 
-    /// Makes segment `number` of `bytes` zeros, durable with its name. After an error nothing is left of it.
+    /// Makes segment `number` of `bytes` zeros, durable with its name; they are reserved, not written: that would be a second write of
+    /// all that is logged, and a sync of what was reserved only costs a fifth more. After an error nothing is left of it.
     pub fn make(root: &Root, number: u64, salt: u32, bytes: u64) -> Result<Segment, DiskError> {
         let unfinished = unfinished_path(number);
         let made = Segment::make_as(root, &unfinished, number, salt, bytes);
@@ -77,7 +80,7 @@ impl Segment {
     fn make_as(root: &Root, unfinished: &str, number: u64, salt: u32, bytes: u64) -> Result<Segment, DiskError> {
         let file = root.open_file(unfinished, OpenMode::Create)?;
         file.reserve(bytes)?;
-        fill(&file, 0, bytes)?;
+        file.file.set_len(bytes).map_err(|e| file.error("lengthen", e))?;
         file.write_at(0, &Head { number, salt, born: None }.encode())?;
         file.sync()?;
         Segment::name(root, file, number, salt)
