@@ -223,10 +223,16 @@ impl Db {
         Ok(self.core().mail.ask(Job::Flushed)?)
     }
 
+    /// As [`Db::flush`], then waits until the merges are done that the database wants by itself.
+    pub fn settle(&self) -> Result<(), Error> {
+        self.rotate()?;
+        Ok(self.core().mail.ask(Job::Settled)?)
+    }
+
     /// As [`Db::flush`], then merges all tables: each key stands once on the disk then, and what was deleted is gone.
     pub fn compact(&self) -> Result<(), Error> {
         self.rotate()?;
-        Ok(self.core().mail.ask(Job::Settle)?)
+        Ok(self.core().mail.ask(Job::Compact)?)
     }
 
     /// Makes `dir`, which must not be there, a database with all that was written before this call. It shares the tables' files with

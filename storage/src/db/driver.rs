@@ -40,8 +40,10 @@ pub(crate) enum Job {
     Flush { memtable: Arc<Memtable>, upto: u64 },
     /// Answer when all flushes asked for before are done.
     Flushed(Reply),
+    /// Answer when no merge is wanted, all flushes asked for before are done.
+    Settled(Reply),
     /// Merge until nothing is left to merge, when all flushes asked for before are done.
-    Settle(Reply),
+    Compact(Reply),
     /// Link the tables into a new directory, when all flushes asked for before are done.
     Checkpoint(PathBuf, Reply),
     /// End.

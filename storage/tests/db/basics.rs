@@ -213,6 +213,7 @@ fn an_empty_database_does_everything() {
     let dir = tempfile::tempdir().unwrap();
     let db = open(&dir);
     db.flush().unwrap();
+    db.settle().unwrap();
     db.compact().unwrap();
     db.sync().unwrap();
     db.write(db.batch(), Durability::Synced).unwrap();

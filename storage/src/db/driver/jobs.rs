@@ -47,7 +47,8 @@ pub(crate) struct Opened {
 enum Waiting {
     Flush(Arc<Memtable>, u64),
     Flushed(Reply),
-    Settle(Reply),
+    Settled(Reply),
+    Compact(Reply),
     Checkpoint(PathBuf, Reply),
 }
 
@@ -60,8 +61,10 @@ pub(crate) struct Driver<D: Disk> {
     queue: VecDeque<Waiting>,
     flush: Option<(Work, Arc<Memtable>, u64)>,
     merge: Option<(Work, Vec<Reply>)>,
+    /// Who waits until no merge is wanted.
+    settled: Vec<Reply>,
     /// Who wants all merged.
-    settle: Vec<Reply>,
+    compact: Vec<Reply>,
     /// Not before this: the last try failed.
     retry: Option<Instant>,
     /// Since when nothing was flushed; none when all is merged.
@@ -82,8 +85,10 @@ impl<D: Disk> Driver<D> {
         };
         let (tree, now) = (engine.tree(TREE), Instant::now());
         let (caller, queue, paced) = (CallerDisk::new(root), VecDeque::new(), (now, 0));
-        let (flush, merge, settle, retry, quiet_since) = (None, None, Vec::new(), None, Some(now));
-        let driver = Driver { engine, tree, caller, turning, queue, flush, merge, settle, retry, quiet_since, paced };
+        let (flush, merge, settled, compact) = (None, None, Vec::new(), Vec::new());
+        let (retry, quiet_since) = (None, Some(now));
+        let driver =
+            Driver { engine, tree, caller, turning, queue, flush, merge, settled, compact, retry, quiet_since, paced };
         let tables = driver.tables(&Tables::empty());
         let told = tables.map(|tables| {
             let flushed = tables.at.as_ref().map_or(0, |at| at.index);
@@ -123,7 +128,8 @@ impl<D: Disk> Driver<D> {
             self.queue.push_back(match mailbox.try_recv() {
                 Ok(Job::Flush { memtable, upto }) => Waiting::Flush(memtable, upto),
                 Ok(Job::Flushed(reply)) => Waiting::Flushed(reply),
-                Ok(Job::Settle(reply)) => Waiting::Settle(reply),
+                Ok(Job::Settled(reply)) => Waiting::Settled(reply),
+                Ok(Job::Compact(reply)) => Waiting::Compact(reply),
                 Ok(Job::Checkpoint(dir, reply)) => Waiting::Checkpoint(dir, reply),
                 Ok(Job::Stop) | Err(TryRecvError::Disconnected) => return false,
                 Err(TryRecvError::Empty) => return true,
@@ -147,7 +153,8 @@ impl<D: Disk> Driver<D> {
                     self.tell(core, memtable_bytes(&core.view.load()));
                     drop(reply.send(Ok(())));
                 }
-                Some(Waiting::Settle(reply)) => self.settle.push(reply),
+                Some(Waiting::Settled(reply)) => self.settled.push(reply),
+                Some(Waiting::Compact(reply)) => self.compact.push(reply),
                 Some(Waiting::Checkpoint(dir, reply)) => {
                     let made = wait(&self.turning, checkpoint::make(&self.tree, core, &dir));
                     drop(reply.send(made.and_then(|made| made)));
@@ -157,7 +164,7 @@ impl<D: Disk> Driver<D> {
         }
         if self.merge.is_none() {
             let quiet = self.quiet_since.is_some_and(|since| now.duration_since(since) > QUIET);
-            let replies = std::mem::take(&mut self.settle);
+            let replies = std::mem::take(&mut self.compact);
             let tree = self.tree.clone();
             let work: Work = if !replies.is_empty() || (quiet && self.flush.is_none()) {
                 self.quiet_since = None;
@@ -165,10 +172,18 @@ impl<D: Disk> Driver<D> {
             } else if tree.wants_merge() {
                 Box::pin(async move { tree.merge().await })
             } else {
-                return;
+                return self.say_settled(core);
             };
             self.merge = Some((work, replies));
             self.turning.waker.wake_by_ref();
+        }
+    }
+
+    /// Nothing is to be merged now.
+    fn say_settled(&mut self, core: &Core) {
+        if self.flush.is_none() && !self.settled.is_empty() {
+            self.tell(core, memtable_bytes(&core.view.load()));
+            self.settled.drain(..).for_each(|reply| drop(reply.send(Ok(()))));
         }
     }
 
@@ -202,6 +217,7 @@ impl<D: Disk> Driver<D> {
                     let result = result.and_then(|()| self.show(core, None));
                     if let Err(error) = &result {
                         self.failed("merge", error, now);
+                        self.settled.drain(..).for_each(|reply| drop(reply.send(Err(error.clone()))));
                     }
                     self.tell(core, memtable_bytes(&core.view.load()));
                     replies.into_iter().for_each(|reply| drop(reply.send(result.clone())));
