@@ -1,16 +1,17 @@
-//! The engine of ringkv.
+//! The engine of ringkv. As with RocksDB, tables bypass the page cache only in the row that reads from disk.
 
 use super::{Counted, Peer};
 use crate::data::Key;
 use crate::error::Failed;
+use crate::row::Row;
 use crate::turn::{self, Turn};
 use ringkv_storage::db::{Compression, Db, Durability, Tree};
 
 struct Ringkv {
     db: Db,
     tree: Tree,
-    /// Flushed, merged and manifest bytes at the mark.
-    before: [u64; 3],
+    /// Flushed and merged bytes at the mark.
+    before: [u64; 2],
 }
 
 /// Opens it with the memory of this turn; all else as it comes.
@@ -19,16 +20,20 @@ pub fn open(turn: &Turn) -> Result<Box<dyn Peer>, Failed> {
         turn::Compression::None => Compression::None,
         turn::Compression::Lz4 => Compression::Lz4,
     };
-    let builder = Db::builder().memtable_bytes(turn.write_buffer_bytes).cache_bytes(turn.cache_bytes);
-    let db = builder.compression(compression).open(&turn.dir)?;
+    let builder = Db::builder()
+        .memtable_bytes(turn.write_buffer_bytes as usize)
+        .cache_bytes(turn.cache_bytes as usize)
+        .compression(compression)
+        .direct(turn.row == Row::GetDisk);
+    let db = builder.open(&turn.dir)?;
     let tree = db.tree("default")?;
-    Ok(Box::new(Ringkv { db, tree, before: [0; 3] }))
+    Ok(Box::new(Ringkv { db, tree, before: [0; 2] }))
 }
 
 impl Ringkv {
-    fn written(&self) -> [u64; 3] {
+    fn written(&self) -> [u64; 2] {
         let stats = self.db.stats();
-        [stats.flushed_bytes, stats.merged_bytes, stats.manifest_bytes]
+        [stats.flushed_bytes, stats.merged_bytes]
     }
 }
 
@@ -68,8 +73,8 @@ impl Peer for Ringkv {
     }
 
     fn close(self: Box<Self>) -> Result<Counted, Failed> {
-        let (now, before) = (self.written(), self.before);
-        let [flushed, merged, manifest] = [0, 1, 2].map(|what| now[what] - before[what]);
-        Ok(Counted { flushed_bytes: Some(flushed), compacted_bytes: Some(merged + manifest), log_bytes: None })
+        let ([flushed, merged], before) = (self.written(), self.before);
+        let [flushed_bytes, compacted_bytes] = [flushed - before[0], merged - before[1]].map(Some);
+        Ok(Counted { flushed_bytes, compacted_bytes, log_bytes: None })
     }
 }
