@@ -15,19 +15,29 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// Runs all turns and tells their figures.
+/// Runs all turns and tells their figures; those that there are when one failed.
 ///
 /// # Errors
 /// Those of the first turn that failed.
 pub fn run(args: &Args) -> Result<(), Error> {
     let (engines, rows) = (args.engines()?, args.rows());
+    let mut report = Report::default();
+    let taken = take_all(args, &engines, &rows, &mut report);
+    print!("{}", table::tables(&report));
+    println!("{}", conditions(args));
+    if let Some(dir) = &args.svg {
+        bars::write(&report, &conditions(args), dir)?;
+    }
+    taken
+}
+
+fn take_all(args: &Args, engines: &[Engine], rows: &[Row], report: &mut Report) -> Result<(), Error> {
     let folder = Folder::new(&args.dir)?;
     let mut lines = args.json.as_deref().map(|path| Lines::open(path, folder.path())).transpose()?;
-    let mut report = Report::default();
     let turns = args.runs * (rows.len() * engines.len()) as u64;
     let mut taken = 0;
     for run in 1..=args.runs {
-        for (row, engine) in order(&rows, &engines, run) {
+        for (row, engine) in order(rows, engines, run) {
             taken += 1;
             let label = format!("{taken}/{turns}: run {run} of {}, {row}, {engine}", args.runs);
             let turn = args.turn(engine, row, &place(&folder, engine, row));
@@ -36,17 +46,12 @@ pub fn run(args: &Args) -> Result<(), Error> {
                 lines.add(run, &turn, &figures)?;
             }
             report.add(figures);
-            if is_last_in_place(row, &rows) {
+            if is_last_in_place(row, rows) {
                 remove(&turn.dir)?;
             }
         }
     }
-    print!("{}", table::tables(&report));
-    println!("{}", conditions(args));
-    match &args.svg {
-        Some(dir) => bars::write(&report, &conditions(args), dir),
-        None => Ok(()),
-    }
+    Ok(())
 }
 
 /// Row by row, in each all engines; in every run another is the first.

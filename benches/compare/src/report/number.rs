@@ -15,6 +15,8 @@ pub fn times(ratio: f64) -> String {
 }
 
 fn digits(number: f64) -> String {
+    // Rounded first: 0.9999 has as many places as 1.
+    let number: f64 = format!("{number:.2e}").parse().unwrap_or(number);
     let places = if number == 0.0 { 0 } else { 2 - number.abs().log10().floor() as i32 };
     let places = places.clamp(0, 3) as usize;
     format!("{number:.places$}")
@@ -26,8 +28,8 @@ mod tests {
 
     #[test]
     fn three_digits_count() {
-        let shown = [0.0, 0.123_4, 5.678, 43.21, 999.4, 1000.0, 252_345.0, 999_600.0, 1_420_000.0].map(short);
-        assert_eq!(shown, ["0", "0.123", "5.68", "43.2", "999", "1.00k", "252k", "1.00M", "1.42M"]);
+        let shown = [0.0, 0.123_4, 5.678, 43.21, 999.4, 1000.0, 252_345.0, 999_600.0, 0.999_9, 1_420_000.0].map(short);
+        assert_eq!(shown, ["0", "0.123", "5.68", "43.2", "999", "1.00k", "252k", "1.00M", "1.00", "1.42M"]);
         assert_eq!([times(0.5), times(2.314), times(120.0)], ["0.500x", "2.31x", "120x"]);
     }
 }
