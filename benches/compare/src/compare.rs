@@ -23,8 +23,10 @@ pub fn run(args: &Args) -> Result<(), Error> {
     let (engines, rows) = (args.engines()?, args.rows());
     let mut report = Report::default();
     let taken = take_all(args, &engines, &rows, &mut report);
-    print!("{}", table::tables(&report));
-    println!("{}", conditions(args));
+    if !report.rows().is_empty() {
+        print!("{}", table::tables(&report));
+        println!("{}", conditions(args));
+    }
     if let Some(dir) = &args.svg {
         bars::write(&report, &conditions(args), dir)?;
     }

@@ -3,6 +3,7 @@
 use super::number::{short, times};
 use super::{Report, ratio};
 use crate::figures::Spread;
+use crate::peer::Engine;
 use crate::row::Row;
 use comfy_table::{CellAlignment, Table, TableStyle};
 
@@ -13,10 +14,11 @@ pub fn tables(report: &Report) -> String {
 
 fn table(report: &Report, row: Row) -> Table {
     let engines = report.engines();
+    let has_ratio = |place: usize| place > 0 && engines.get(place) != Some(&Engine::Null);
     let mut head = vec![row.title().to_owned()];
     for (place, engine) in engines.iter().enumerate() {
         head.push(engine.name().to_owned());
-        if let Some(first) = engines.first().filter(|_| place > 0) {
+        if let Some(first) = engines.first().filter(|_| has_ratio(place)) {
             head.push(format!("{first}/{engine}"));
         }
     }
@@ -32,7 +34,7 @@ fn table(report: &Report, row: Row) -> Table {
         let first = spreads.first().copied().flatten();
         for (place, spread) in spreads.into_iter().enumerate() {
             cells.push(spread.map_or_else(String::new, shown));
-            if place > 0 {
+            if has_ratio(place) {
                 cells.push(ratio(first, spread).map_or_else(String::new, times));
             }
         }
@@ -52,13 +54,13 @@ fn shown(spread: Spread) -> String {
 mod tests {
     use super::*;
     use crate::figures::tests::figures;
-    use crate::peer::Engine;
 
     fn report() -> Report {
         let mut report = Report::default();
         for seconds in [0.5, 0.4, 1.0] {
             report.add(figures(Engine::Rocksdb, Row::LoadRandom, 2.0 * seconds));
             report.add(figures(Engine::Fjall, Row::LoadRandom, seconds));
+            report.add(figures(Engine::Null, Row::LoadRandom, 0.1));
         }
         report
     }
@@ -71,12 +73,15 @@ mod tests {
     #[test]
     fn medians_stand_beside_their_ratios() {
         let text = tables(&report());
-        assert_eq!(line(&text, "put, random"), ["put, random order, buffered", "fjall", "RocksDB", "fjall/RocksDB"]);
+        assert_eq!(
+            line(&text, "put, random"),
+            ["put, random order, buffered", "fjall", "RocksDB", "fjall/RocksDB", "null"]
+        );
         assert_eq!(
             line(&text, "rate, entries/s"),
-            ["rate, entries/s", "2.00k [1.00k..2.50k]", "1.00k [500..1.25k]", "2.00x"]
+            ["rate, entries/s", "2.00k [1.00k..2.50k]", "1.00k [500..1.25k]", "2.00x", "10.0k"]
         );
-        assert_eq!(line(&text, "a put: p50"), ["a put: p50, us", "1.00", "1.00", "1.00x"]);
+        assert_eq!(line(&text, "a put: p50"), ["a put: p50, us", "1.00", "1.00", "1.00x", "1.00"]);
     }
 
     #[test]
