@@ -5,7 +5,6 @@ mod fjall;
 #[cfg(feature = "heed")]
 mod lmdb;
 mod null;
-#[cfg(feature = "ringkv")]
 mod ringkv;
 #[cfg(feature = "rocksdb")]
 mod rocksdb;
@@ -118,22 +117,20 @@ impl Engine {
     /// The cargo feature that it is behind.
     pub fn feature(self) -> Option<&'static str> {
         match self {
-            Engine::Ringkv => Some("ringkv"),
             Engine::Fjall => Some("fjall"),
             Engine::Lmdb => Some("heed"),
             Engine::Rocksdb => Some("rocksdb"),
-            Engine::Null => None,
+            Engine::Ringkv | Engine::Null => None,
         }
     }
 
     /// Whether this program has it.
     pub fn is_built(self) -> bool {
         match self {
-            Engine::Ringkv => cfg!(feature = "ringkv"),
             Engine::Fjall => cfg!(feature = "fjall"),
             Engine::Lmdb => cfg!(feature = "heed"),
             Engine::Rocksdb => cfg!(feature = "rocksdb"),
-            Engine::Null => true,
+            Engine::Ringkv | Engine::Null => true,
         }
     }
 
@@ -154,7 +151,6 @@ impl Engine {
             return Err(Error::NotBuilt { engine: self, feature });
         }
         let opened: Result<Box<dyn Peer>, Failed> = match self {
-            #[cfg(feature = "ringkv")]
             Engine::Ringkv => ringkv::open(turn),
             #[cfg(feature = "fjall")]
             Engine::Fjall => fjall::open(turn),

@@ -21,7 +21,7 @@ pub fn open(turn: &Turn) -> Result<Box<dyn Peer>, Failed> {
         turn::Compression::Lz4 => Compression::Lz4,
     };
     let builder = Db::builder()
-        .memtable_bytes(turn.write_buffer_bytes as usize)
+        .memtable_bytes(2 * turn.write_buffer_bytes as usize)
         .cache_bytes(turn.cache_bytes as usize)
         .compression(compression)
         .direct(turn.row == Row::GetDisk);
