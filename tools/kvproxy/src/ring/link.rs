@@ -64,12 +64,11 @@ impl Link {
         self.wake.notify_one();
     }
 
-    /// The server is given up: commands without an answer fail now.
+    /// The server is given up: commands without an answer fail now. A connection without any ends too, since the server
+    /// that returns may not know it any more.
     pub fn cut(&self) {
-        if !self.queue.borrow().waiting.is_empty() {
-            self.cut.set(true);
-            self.wake.notify_one();
-        }
+        self.cut.set(true);
+        self.wake.notify_one();
     }
 
     /// Serves the link for as long as the proxy lives.
@@ -96,6 +95,8 @@ impl Link {
             return error;
         }
         tracing::debug!(server = self.server, version = ?self.version, "connected");
+        // What was cut before was another connection.
+        self.cut.set(false);
         let (mut replies, mut sending, mut sent) = (Replies::default(), self.greeting(), 0);
         loop {
             if sent == sending.len() {
@@ -162,7 +163,6 @@ impl Link {
             let text = if at < sent { &unknown } else { &not_sent };
             waiter.outbox.into_iter().for_each(|outbox| outbox.answer(waiter.place, Reply::Whole(text)));
         }
-        self.cut.set(false);
     }
 }
 
@@ -171,5 +171,48 @@ pub(crate) fn would_block(moved: io::Result<usize>) -> io::Result<usize> {
     match moved {
         Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Ok(0),
         moved => moved,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::budget::Budget;
+    use std::time::Duration;
+    use tokio::runtime::Builder;
+    use tokio::task::{LocalSet, spawn_local};
+
+    fn outbox() -> Rc<Outbox> {
+        Outbox::new(1 << 20, Budget::new(1 << 20), Rc::default())
+    }
+
+    fn taken(outbox: &Outbox) -> String {
+        let mut out = Vec::new();
+        outbox.take(&mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn what_no_byte_was_sent_of_is_not_applied() {
+        let (failed, outbox) = (Rc::new(Notify::new()), outbox());
+        let link = Link::new("127.0.0.1:1", Version::Three, failed.clone());
+        link.send(b"*1\r\n$4\r\nPING\r\n", &outbox, outbox.wait());
+        let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+        LocalSet::new().block_on(&runtime, async {
+            spawn_local(link.run());
+            timeout(Duration::from_secs(30), failed.notified()).await.unwrap();
+        });
+        assert!(taken(&outbox).starts_with("-NOTAPPLIED 127.0.0.1:1 cannot be reached: "));
+    }
+
+    #[test]
+    fn what_waits_for_a_server_is_bounded() {
+        let link = Link::new("a:1", Version::Two, Rc::default());
+        let (half, waits, refused) = (vec![b'x'; QUEUE_BYTES_MAX / 2], outbox(), outbox());
+        (0..2).for_each(|_| link.send(&half, &waits, waits.wait()));
+        link.send(b"x", &refused, refused.wait());
+        assert_eq!((taken(&waits).as_str(), waits.pending()), ("", 2));
+        assert!(taken(&refused).starts_with("-NOTAPPLIED too many commands wait for a:1"));
+        assert_eq!(link.queue.borrow().out.len(), QUEUE_BYTES_MAX);
     }
 }
