@@ -98,7 +98,8 @@ impl Conn {
             if let Err(end) = self.flush() {
                 return end;
             }
-            let reads = !self.shut && !self.more && self.admits();
+            // While commands wait to be taken, nothing more is read.
+            let reads = !self.shut && !self.more;
             let (stream, outbox) = (&self.stream, &self.outbox);
             let writes = self.sent < self.sending.len();
             let step = tokio::select! {
@@ -144,12 +145,6 @@ impl Conn {
                 _ => {}
             }
         }
-    }
-
-    /// Whether this client may ask for more now.
-    fn admits(&self) -> bool {
-        let pending = self.outbox.pending();
-        pending < PENDING_MAX && (self.asked_bytes < PENDING_BYTES_MAX || pending == 0)
     }
 
     /// Reads what is there; the number of bytes.

@@ -12,9 +12,9 @@ pub const LINE_BYTES_MAX: usize = 64 << 10;
 pub const DEPTH_MAX: usize = 32;
 /// Longest reply of a Redis server; a longer one becomes an error.
 pub const REPLY_BYTES_MAX: usize = 64 << 20;
-/// Commands of one client without an answer: beyond it nothing is read from it.
+/// Commands of one client without an answer: beyond it no more are taken, and no more than [`READ_BYTES`] read.
 pub const PENDING_MAX: usize = 1024;
-/// Bytes of commands of one client without an answer: beyond it nothing is read from it until all are answered.
+/// Bytes of commands of one client without an answer: beyond it no more are taken until all are answered.
 pub const PENDING_BYTES_MAX: usize = 8 << 20;
 /// Bytes of commands that wait for one Redis server; beyond it a command is refused.
 pub const QUEUE_BYTES_MAX: usize = 64 << 20;
