@@ -133,6 +133,14 @@ impl Client {
         assert_eq!(String::from_utf8_lossy(&found), bytes, "{read:?}");
     }
 
+    /// Nothing comes for a while.
+    pub fn hears_nothing(&mut self) {
+        self.0.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+        let error = self.0.peek(&mut [0]).expect_err("something came");
+        assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
+        self.0.set_read_timeout(Some(PATIENCE)).unwrap();
+    }
+
     /// Asks in a line, and compares the answer.
     pub fn ask(&mut self, line: &str, answer: &str) {
         self.send(format!("{line}\r\n").as_bytes());

@@ -56,6 +56,14 @@ fn a_key_that_is_named_often_is_not_told_without_end() {
     let answer = client.say(&format!("MGET {}", "a ".repeat(1000)));
     assert!(answer.starts_with("-ERR the answers are longer together"), "{answer}");
     client.ask("MGET b b", "*2\r\n$-1\r\n$-1\r\n");
+    let five = (0..5).map(|at| format!(" a{at} ")).collect::<String>();
+    for key in five.split_whitespace() {
+        client.send(format!("*3\r\n$3\r\nSET\r\n$2\r\n{key}\r\n$1048576\r\n{}\r\n", "x".repeat(1 << 20)).as_bytes());
+        client.expect("+OK\r\n");
+    }
+    let more = (0..1500).map(|at| format!(" none{at}")).collect::<String>();
+    let answer = client.say(&format!("EXISTS{five}{more}"));
+    assert!(answer.starts_with("-ERR the answers are longer together"), "what is fetched is bounded too: {answer}");
     assert!(proxy.process.memory_kib() < 100 << 10, "{} KiB", proxy.process.memory_kib());
 }
 
@@ -83,6 +91,10 @@ fn connection_commands(client: &mut Client) {
     assert!(client.say("SELECT 1").starts_with("-ERR DB index is out of range"));
     client.ask("CLIENT GETNAME", "$-1\r\n");
     client.ask("CLIENT SETNAME me", "+OK\r\n");
+    assert!(
+        client.say(&format!("CLIENT SETNAME {}", "n".repeat(257))).starts_with("-ERR a connection's name is short")
+    );
+    assert!(client.say("CLIENT SETNAME 'a b'").starts_with("-ERR a connection's name is short"));
     client.ask("CLIENT GETNAME", "$2\r\nme\r\n");
     client.ask("CLIENT SETINFO LIB-NAME x", "+OK\r\n");
     assert!(client.say("CLIENT ID").starts_with(':'));
@@ -91,6 +103,8 @@ fn connection_commands(client: &mut Client) {
     client.ask("COMMAND DOCS", "*0\r\n");
     client.ask("CONFIG GET save none", "*2\r\n$4\r\nsave\r\n$0\r\n\r\n");
     client.ask("CONFIG GET none", "*0\r\n");
+    assert_eq!(client.say("CONFIG GET *"), "*6");
+    (0..12).for_each(|_| drop(client.line()));
     assert!(client.say("CONFIG SET a b").starts_with("-ERR "));
     assert_eq!(client.say("HELLO 4"), "-NOPROTO unsupported protocol version");
     assert!(client.say("HELLO 3 AUTH a b").starts_with("-ERR HELLO"));

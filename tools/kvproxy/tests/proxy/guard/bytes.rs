@@ -130,6 +130,15 @@ fn what_clients_that_never_read_are_owed_has_a_limit_for_all() {
 }
 
 #[test]
+fn a_scraper_that_says_nothing_does_not_keep_the_next_one_out() {
+    let proxy = proxy(&[]);
+    let _silent = Client::connect(proxy.metrics.unwrap());
+    let started = Instant::now();
+    assert_eq!(proxy.counted("kvproxy_connections_total"), 0.0);
+    assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
+}
+
+#[test]
 fn all_clients_together_have_a_limit() {
     let proxy = proxy(&["--total-mib", "8"]);
     let head = b"*2\r\n$4\r\nECHO\r\n$30000000\r\n";

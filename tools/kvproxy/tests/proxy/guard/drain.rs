@@ -75,6 +75,7 @@ fn a_drained_client_gets_its_answers_though_it_has_sent_more() {
     client.send(&b"GET a\r\n".repeat(12_000));
     let mut link = fake.link();
     link.expect(&"*2\r\n$3\r\nGET\r\n$1\r\na\r\n".repeat(1024));
+    link.hears_nothing();
     proxy.process.signal(Signal::TERM);
     wait_until("it has heard", || TcpStream::connect(proxy.address).is_err());
     let answer = format!("$100\r\n{}\r\n", "x".repeat(100));

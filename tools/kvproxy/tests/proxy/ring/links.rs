@@ -2,11 +2,16 @@
 
 use crate::stand::fake::Fake;
 use crate::stand::{Client, Proxy, wait_until};
+use std::time::Duration;
 
 fn fake() -> (Fake, Proxy) {
     let fake = Fake::start();
     let proxy = Proxy::start(&["--redis", &fake.address.to_string(), "--metrics", "127.0.0.1:0"]);
     (fake, proxy)
+}
+
+fn up(fake: &Fake, proxy: &Proxy) -> bool {
+    proxy.counted(&format!("kvproxy_server_up{{server=\"{}\"}}", fake.address)) == 1.0
 }
 
 /// A command in the array form.
@@ -89,17 +94,59 @@ fn a_server_that_returns_is_talked_to_on_a_new_connection() {
     asked(&mut old, "GET a");
     old.send(b"_\r\n");
     client.expect("_\r\n");
-    fake.be_silent(true);
+    fake.answer_probes(None);
     assert_eq!(old.rest(), "", "nothing waited on it, and it ends all the same");
     wait_until("it is down", || client.say("GET a").starts_with("-NOTAPPLIED no server is up"));
-    fake.be_silent(false);
-    let up = format!("kvproxy_server_up{{server=\"{}\"}}", fake.address);
-    wait_until("it is up", || proxy.counted(&up) == 1.0);
+    fake.answer_probes(Some("+PONG"));
+    wait_until("it is up", || up(&fake, &proxy));
     client.send(b"GET a\r\n");
     let mut new = fake.link();
     asked(&mut new, "GET a");
     new.send(b"$1\r\na\r\n");
     client.expect("$1\r\na\r\n");
+}
+
+#[test]
+fn a_client_that_waits_for_a_server_is_not_idle() {
+    let fake = Fake::start();
+    let proxy = Proxy::start(&["--redis", &fake.address.to_string(), "--idle-s", "1"]);
+    let mut client = proxy.connect();
+    client.send(b"GET a\r\n");
+    let mut link = fake.link();
+    asked(&mut link, "GET a");
+    std::thread::sleep(Duration::from_millis(2500));
+    link.send(b"$1\r\na\r\n");
+    client.expect("$1\r\na\r\n");
+}
+
+#[test]
+fn long_commands_wait_until_those_before_them_are_answered() {
+    let (fake, proxy) = fake();
+    let mut client = proxy.connect();
+    let set = array(&format!("SET a {}", "x".repeat(5 << 20)));
+    let mut writer = client.0.try_clone().unwrap();
+    let sets = set.repeat(3);
+    let sender = std::thread::spawn(move || std::io::Write::write_all(&mut writer, sets.as_bytes()).unwrap());
+    let mut link = fake.link();
+    link.expect(&set.repeat(2));
+    link.hears_nothing();
+    link.send(b"+OK\r\n");
+    link.hears_nothing();
+    link.send(b"+OK\r\n");
+    link.expect(&set);
+    link.send(b"+OK\r\n");
+    client.expect("+OK\r\n+OK\r\n+OK\r\n");
+    sender.join().unwrap();
+}
+
+#[test]
+fn a_server_that_cannot_serve_yet_is_not_asked() {
+    let (fake, proxy) = fake();
+    fake.answer_probes(Some("-LOADING Redis is loading the dataset in memory"));
+    wait_until("it is down", || !up(&fake, &proxy));
+    assert!(proxy.connect().say("GET a").starts_with("-NOTAPPLIED no server is up"));
+    fake.answer_probes(Some("+PONG"));
+    wait_until("it is up", || up(&fake, &proxy));
 }
 
 #[test]
@@ -124,16 +171,28 @@ fn a_server_that_talks_nonsense_costs_its_connection_and_no_client() {
     assert_eq!(link.rest(), "", "an answer that nobody asked for: which is whose is not known any more");
 }
 
-#[test]
-fn a_split_command_of_which_one_part_is_lost_says_so() {
+/// What is said of a split command when one server answers its part, and the other's connection is lost.
+fn half_lost(line: &str, answer: &str) -> String {
     let (one, two) = (Fake::start(), Fake::start());
     let proxy = Proxy::start(&["--redis", &format!("{},{}", one.address, two.address)]);
     let mut client = proxy.connect();
-    let pairs: Vec<String> = (0..40).map(|key| format!("k{key} v")).collect();
-    client.send(format!("MSET {}\r\nPING\r\n", pairs.join(" ")).as_bytes());
-    let [mut done, lost] = [one.link(), two.link()];
-    done.send(b"+OK\r\n");
-    drop(lost);
-    assert!(client.line().starts_with("-UNKNOWN 1 of the 2 servers have done their part, others may have been: "));
+    client.send(format!("{line}\r\nPING\r\n").as_bytes());
+    let [mut answers, dies] = [one.link(), two.link()];
+    answers.send(answer.as_bytes());
+    drop(dies);
+    let said = client.line();
     client.expect("+PONG\r\n");
+    said
+}
+
+#[test]
+fn a_split_command_of_which_one_part_is_lost_says_so() {
+    let words = |of: &str| (0..40).map(|key| format!(" k{key}{of}")).collect::<String>();
+    for (line, answer) in [(format!("MSET{}", words(" v")), "+OK\r\n"), (format!("DEL{}", words("")), ":1\r\n")] {
+        let said = half_lost(&line, answer);
+        let half_done = "-UNKNOWN 1 of the 2 servers have done their part, others may have been: ";
+        assert!(said.starts_with(half_done), "{line}: {said}");
+    }
+    let said = half_lost(&format!("EXISTS{}", words("")), ":1\r\n");
+    assert!(said.starts_with("-UNKNOWN the connection to "), "nothing was to be done: {said}");
 }

@@ -3,18 +3,20 @@
 use crate::stand::{Client, PATIENCE};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
 use std::thread::{sleep, spawn};
 use std::time::Duration;
 
 const PING: &[u8] = b"*1\r\n$4\r\nPING\r\n";
 
-/// A server that is well until it is told to be silent.
+/// What probes are answered; `None`: nothing.
+type ToProbes = Arc<Mutex<Option<&'static str>>>;
+
+/// A server that is well until it is told otherwise.
 pub struct Fake {
     pub address: SocketAddr,
-    silent: Arc<AtomicBool>,
+    to_probes: ToProbes,
     links: Receiver<TcpStream>,
 }
 
@@ -22,20 +24,20 @@ impl Fake {
     pub fn start() -> Fake {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let (address, (out, links)) = (listener.local_addr().unwrap(), channel());
-        let silent = Arc::new(AtomicBool::new(false));
-        let told = silent.clone();
+        let to_probes = ToProbes::new(Mutex::new(Some("+PONG")));
+        let told = to_probes.clone();
         spawn(move || {
             for stream in listener.incoming() {
                 let (out, told) = (out.clone(), told.clone());
-                spawn(move || drop(answer_probes(stream.unwrap(), &out, &told)));
+                spawn(move || drop(serve(stream.unwrap(), &out, &told)));
             }
         });
-        Fake { address, silent, links }
+        Fake { address, to_probes, links }
     }
 
-    /// Whether it answers probes.
-    pub fn be_silent(&self, silent: bool) {
-        self.silent.store(silent, Ordering::Relaxed);
+    /// What it answers probes from now on; `None`: nothing.
+    pub fn answer_probes(&self, line: Option<&'static str>) {
+        *self.to_probes.lock().unwrap() = line;
     }
 
     /// The next connection that carries commands, none of them read.
@@ -51,7 +53,7 @@ impl Fake {
     }
 }
 
-fn answer_probes(mut stream: TcpStream, links: &Sender<TcpStream>, silent: &AtomicBool) -> std::io::Result<()> {
+fn serve(mut stream: TcpStream, links: &Sender<TcpStream>, to_probes: &ToProbes) -> std::io::Result<()> {
     let mut first = [0; PING.len()];
     loop {
         let bytes = stream.peek(&mut first)?;
@@ -63,11 +65,12 @@ fn answer_probes(mut stream: TcpStream, links: &Sender<TcpStream>, silent: &Atom
             let _ = links.send(stream);
             return Ok(());
         }
-        if bytes == PING.len() && !silent.load(Ordering::Relaxed) {
-            stream.read_exact(&mut first)?;
-            stream.write_all(b"+PONG\r\n")?;
-        } else {
+        let line = to_probes.lock().unwrap().filter(|_| bytes == PING.len());
+        let Some(line) = line else {
             sleep(Duration::from_millis(1));
-        }
+            continue;
+        };
+        stream.read_exact(&mut first)?;
+        stream.write_all(format!("{line}\r\n").as_bytes())?;
     }
 }
