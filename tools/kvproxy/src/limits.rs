@@ -26,6 +26,9 @@ pub const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 pub const PROBE_INTERVAL: Duration = Duration::from_millis(500);
 /// Probes in a row without an answer that make a server down. One that refuses connections is down at once.
 pub const PROBES_MISSED_MAX: u32 = 2;
+/// Probes in a row that are answered while nothing moves on another connection to the server on which commands wait: that
+/// connection is dead. A server carries out one command after the other, so what was sent before a probe is answered by then.
+pub const PROBES_STILL_MAX: u32 = 10;
 /// The first pause before a server that is down is probed again; it doubles up to [`BACKOFF_MAX`].
 pub const BACKOFF_MIN: Duration = Duration::from_millis(100);
 /// The longest pause.

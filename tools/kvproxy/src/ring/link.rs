@@ -1,6 +1,6 @@
 //! The connection to one Redis server that all clients share: commands out, answers back to who waits, in order.
 
-use crate::limits::{PROBE_TIMEOUT, QUEUE_BYTES_MAX, READ_BYTES};
+use crate::limits::{PROBE_TIMEOUT, PROBES_STILL_MAX, QUEUE_BYTES_MAX, READ_BYTES};
 use crate::outbox::{Outbox, Place};
 use crate::resp::Version;
 use crate::resp::replies::{Replies, Reply};
@@ -28,6 +28,10 @@ pub struct Link {
     wake: Notify,
     /// The server does not answer: what is there must end.
     cut: Cell<bool>,
+    /// Bytes have moved since the last look.
+    moved: Cell<bool>,
+    /// Looks in a row that found commands waiting and no byte moved.
+    still: Cell<u32>,
     /// Told when the connection fails.
     failed: Rc<Notify>,
 }
@@ -45,8 +49,9 @@ struct Queue {
 impl Link {
     /// A link to `server` that speaks `version`. Each failure is told to `failed`.
     pub fn new(server: &str, version: Version, failed: Rc<Notify>) -> Rc<Link> {
-        let (queue, wake, cut) = (RefCell::default(), Notify::new(), Cell::new(false));
-        Rc::new(Link { server: server.to_owned(), version, queue, wake, cut, failed })
+        let (queue, wake) = (RefCell::default(), Notify::new());
+        let (cut, moved, still) = (Cell::default(), Cell::default(), Cell::default());
+        Rc::new(Link { server: server.to_owned(), version, queue, wake, cut, moved, still, failed })
     }
 
     /// Sends a command; its answer goes to `place`.
@@ -69,6 +74,17 @@ impl Link {
     pub fn cut(&self) {
         self.cut.set(true);
         self.wake.notify_one();
+    }
+
+    /// The server has answered a probe. A connection on which nothing moves for many of them, though commands wait, was lost
+    /// on the way without a word.
+    pub fn look(&self) {
+        let well = self.moved.take() || self.queue.borrow().waiting.is_empty();
+        self.still.set(if well { 0 } else { self.still.get() + 1 });
+        if self.still.get() >= PROBES_STILL_MAX {
+            self.still.set(0);
+            self.cut();
+        }
     }
 
     /// Serves the link for as long as the proxy lives.
@@ -112,7 +128,9 @@ impl Link {
             let moved = tokio::select! {
                 ready = stream.readable() => ready.and_then(|()| self.receive(&stream, &mut replies, scratch)),
                 ready = stream.writable(), if sent < sending.len() => ready.and_then(|()| {
-                    sent += would_block(stream.try_write(sending.get(sent..).unwrap_or_default()))?;
+                    let bytes = would_block(stream.try_write(sending.get(sent..).unwrap_or_default()))?;
+                    sent += bytes;
+                    self.moved.set(self.moved.get() || bytes > 0);
                     Ok(())
                 }),
                 () = self.wake.notified() => Ok(()),
@@ -139,6 +157,7 @@ impl Link {
             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
             read => would_block(read)?,
         };
+        self.moved.set(self.moved.get() || bytes > 0);
         let mut unasked = false;
         let each = |reply: Reply<'_>| {
             let waiter = self.queue.borrow_mut().waiting.pop_front();

@@ -120,6 +120,22 @@ fn a_client_that_waits_for_a_server_is_not_idle() {
 }
 
 #[test]
+fn a_connection_that_is_silent_while_its_server_is_well_is_given_up() {
+    let (fake, proxy) = fake();
+    let mut client = proxy.connect();
+    client.send(b"GET a\r\n");
+    let mut dead = fake.link();
+    asked(&mut dead, "GET a");
+    assert!(client.line().starts_with("-UNKNOWN the connection to "));
+    assert!(up(&fake, &proxy));
+    client.send(b"GET b\r\n");
+    let mut link = fake.link();
+    asked(&mut link, "GET b");
+    link.send(b"$1\r\nb\r\n");
+    client.expect("$1\r\nb\r\n");
+}
+
+#[test]
 fn long_commands_wait_until_those_before_them_are_answered() {
     let (fake, proxy) = fake();
     let mut client = proxy.connect();
