@@ -60,9 +60,10 @@ fn a_client_that_ends_gets_its_answers_though_it_goes_on_talking() {
     let text = "x".repeat(ANSWERS_BYTES);
     // What follows is never read as commands, and would reset a connection that is closed on it.
     let more = "PING\r\n".repeat(20_000);
-    for (end, last) in [("QUIT", "+OK"), ("*-5", "-ERR Protocol error: invalid multibulk length")] {
+    for (n, end, last) in [(1.0, "QUIT", "+OK"), (2.0, "*-5", "-ERR Protocol error: invalid multibulk length")] {
         let mut client = narrow(&proxy);
         client.send(format!("*2\r\n$4\r\nECHO\r\n${ANSWERS_BYTES}\r\n{text}\r\n{end}\r\n{more}").as_bytes());
+        wait_until("the proxy has it", || proxy.counted("kvproxy_connections_total") == n);
         wait_until("the proxy is done with it", || proxy.counted("kvproxy_clients ") == 0.0);
         reads(client, &format!("${ANSWERS_BYTES}\r\n{text}\r\n{last}\r\n"));
     }

@@ -136,6 +136,22 @@ fn a_connection_that_is_silent_while_its_server_is_well_is_given_up() {
 }
 
 #[test]
+fn an_answer_that_comes_slowly_is_waited_for() {
+    let (fake, proxy) = fake();
+    let mut client = proxy.connect();
+    client.send(b"GET a\r\n");
+    let mut link = fake.link();
+    asked(&mut link, "GET a");
+    link.send(b"$20\r\n");
+    for _ in 0..20 {
+        std::thread::sleep(Duration::from_millis(400));
+        link.send(b"x");
+    }
+    link.send(b"\r\n");
+    client.expect(&format!("$20\r\n{}\r\n", "x".repeat(20)));
+}
+
+#[test]
 fn long_commands_wait_until_those_before_them_are_answered() {
     let (fake, proxy) = fake();
     let mut client = proxy.connect();
