@@ -228,6 +228,7 @@ mod tests {
         let (outbox, budget) = outbox(100, 100);
         let places = [outbox.wait(), outbox.wait(), outbox.wait()];
         outbox.answer(places[2], Reply::Whole(b"3"));
+        outbox.answer(places[2], Reply::Whole(b"3 again"));
         outbox.answer(places[1], Reply::Whole(b"2"));
         assert_eq!((taken(&outbox).as_str(), budget.held()), ("", 2));
         outbox.answer(places[0], Reply::Whole(b"1"));
