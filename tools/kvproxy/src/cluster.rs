@@ -3,6 +3,7 @@
 mod op;
 mod wave;
 
+use crate::budget::{Budget, Holding, TOO_MUCH_HELD};
 use crate::metrics::Metrics;
 use crate::outbox::{Outbox, Place};
 use crate::resp::replies::Reply;
@@ -28,9 +29,9 @@ impl Cluster {
         Rc::new(Cluster { client, answer_bytes, metrics })
     }
 
-    /// An empty batch.
-    pub fn batch(self: &Rc<Cluster>, version: Version) -> Batch {
-        Batch { cluster: self.clone(), ops: Vec::new(), version }
+    /// An empty batch, to be answered in this version. What is in it is held in `budget` until then.
+    pub fn batch(self: &Rc<Cluster>, version: Version, budget: &Rc<Budget>) -> Batch {
+        Batch { cluster: self.clone(), ops: Vec::new(), version, held: budget.holding() }
     }
 }
 
@@ -39,13 +40,14 @@ pub struct Batch {
     cluster: Rc<Cluster>,
     ops: Vec<(Place, Op)>,
     version: Version,
+    held: Holding,
 }
 
 impl Batch {
     /// Takes a command, or refuses it.
-    pub fn take(&mut self, command: &Command<'_>, version: Version, outbox: &Rc<Outbox>) {
-        self.version = version;
+    pub fn take(&mut self, command: &Command<'_>, outbox: &Rc<Outbox>) {
         match op::parse(command) {
+            Some(Ok(_)) if !self.held.more(command.raw.len()) => outbox.say(TOO_MUCH_HELD),
             Some(Ok(op)) => self.ops.push((outbox.wait(), op)),
             Some(Err(text)) => outbox.say(&write::error_reply(&text)),
             None => {

@@ -1,11 +1,12 @@
 //! One client: commands in, answers out, and what it may cost.
 
+use crate::budget::TOO_MUCH_HELD;
 use crate::door::Shared;
 use crate::limits::{PENDING_BYTES_MAX, PENDING_MAX, READ_BYTES};
 use crate::local::State;
 use crate::outbox::Outbox;
 use crate::resp::requests::Requests;
-use crate::resp::write;
+use crate::resp::{Version, write};
 use crate::ring::link::would_block;
 use std::io;
 use std::pin::pin;
@@ -42,6 +43,8 @@ struct Conn {
     /// Bytes of `requests` that the budget knows.
     counted: usize,
     state: State,
+    /// The version of the commands that are not answered: those of another wait for them, since they take other ways.
+    spoken: Version,
     sending: Vec<u8>,
     sent: usize,
     /// Bytes of commands since all were answered.
@@ -67,6 +70,7 @@ pub async fn serve(stream: TcpStream, id: u64, shared: Rc<Shared>, drain: watch:
         requests: Requests::default(),
         counted: 0,
         state: State::new(id),
+        spoken: Version::default(),
         sending: Vec::new(),
         sent: 0,
         asked_bytes: 0,
@@ -94,7 +98,8 @@ impl Conn {
             if let Err(end) = self.flush() {
                 return end;
             }
-            let reads = !self.shut && !self.more && self.admits();
+            // While commands wait to be taken, nothing more is read.
+            let reads = !self.shut && !self.more;
             let (stream, outbox) = (&self.stream, &self.outbox);
             let writes = self.sent < self.sending.len();
             let step = tokio::select! {
@@ -142,12 +147,6 @@ impl Conn {
         }
     }
 
-    /// Whether this client may ask for more now.
-    fn admits(&self) -> bool {
-        let pending = self.outbox.pending();
-        pending < PENDING_MAX && (self.asked_bytes < PENDING_BYTES_MAX || pending == 0)
-    }
-
     /// Reads what is there; the number of bytes.
     fn receive(&mut self) -> Result<usize, End> {
         let mut scratch = self.shared.scratch.borrow_mut();
@@ -170,17 +169,18 @@ impl Conn {
             return;
         }
         if self.outbox.pending() == 0 {
-            self.asked_bytes = 0;
+            (self.asked_bytes, self.spoken) = (0, self.state.version);
         }
         let (shared, outbox, state) = (&*self.shared, &self.outbox, &mut self.state);
-        let mut batch = shared.backend.batch(state.version);
+        let mut batch = shared.backend.batch(self.spoken, &shared.budget);
         let (mut taken, mut bytes) = (0, 0);
-        while outbox.pending() < PENDING_MAX && self.asked_bytes + bytes < PENDING_BYTES_MAX && !state.quitting {
+        let fits = |bytes| outbox.pending() < PENDING_MAX && self.asked_bytes + bytes < PENDING_BYTES_MAX;
+        while fits(bytes) && state.version == self.spoken && !state.quitting {
             let next = self.requests.next(|command| {
                 bytes += command.raw.len();
                 match state.answer(command, shared) {
                     Some(answer) => outbox.say(&answer),
-                    None => batch.take(command, state.version, outbox),
+                    None => batch.take(command, outbox),
                 }
             });
             match next {
@@ -207,7 +207,7 @@ impl Conn {
         }
         self.requests.settle();
         if !self.shared.budget.change(self.counted, self.requests.held()) {
-            self.outbox.say(b"-NOTAPPLIED too many bytes are held for all clients\r\n");
+            self.outbox.say(TOO_MUCH_HELD);
             self.outbox.lose();
         }
         self.counted = self.requests.held();

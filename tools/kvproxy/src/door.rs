@@ -1,10 +1,11 @@
 //! The door: takes clients in, counts them, and closes when told.
 
+use crate::budget::Budget;
 use crate::cluster::{Batch, Cluster};
 use crate::conn::{self, End};
 use crate::limits::{Limits, READ_BYTES};
 use crate::metrics::Metrics;
-use crate::outbox::{Budget, Outbox};
+use crate::outbox::Outbox;
 use crate::resp::Version;
 use crate::resp::requests::Command;
 use crate::ring::Router;
@@ -30,7 +31,7 @@ pub enum Backend {
 /// The commands of one client that came together.
 pub enum Together<'a> {
     /// Each is sent as it is taken.
-    Ring(&'a Router),
+    Ring(&'a Router, Version),
     /// They are sent as one.
     Cluster(Batch),
 }
@@ -44,21 +45,21 @@ impl Backend {
         }
     }
 
-    /// For the commands that came together.
-    pub fn batch(&self, version: Version) -> Together<'_> {
+    /// For commands that came together, to be answered in this version.
+    pub fn batch(&self, version: Version, budget: &Rc<Budget>) -> Together<'_> {
         match self {
-            Backend::Ring(router) => Together::Ring(router),
-            Backend::Cluster(cluster) => Together::Cluster(cluster.batch(version)),
+            Backend::Ring(router) => Together::Ring(router, version),
+            Backend::Cluster(cluster) => Together::Cluster(cluster.batch(version, budget)),
         }
     }
 }
 
 impl Together<'_> {
     /// Takes a command about keys.
-    pub fn take(&mut self, command: &Command<'_>, version: Version, outbox: &Rc<Outbox>) {
+    pub fn take(&mut self, command: &Command<'_>, outbox: &Rc<Outbox>) {
         match self {
-            Together::Ring(router) => router.take(command, version, outbox),
-            Together::Cluster(batch) => batch.take(command, version, outbox),
+            Together::Ring(router, version) => router.take(command, *version, outbox),
+            Together::Cluster(batch) => batch.take(command, outbox),
         }
     }
 

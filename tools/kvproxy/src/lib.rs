@@ -4,6 +4,7 @@
 //! commands. Behind it stands one of two: [`ring`], whose links to servers are shared by all clients, or [`cluster`],
 //! where what came together becomes one batch of the ringkv client.
 
+pub mod budget;
 pub mod cluster;
 pub mod conn;
 pub mod door;

@@ -12,9 +12,9 @@ pub const LINE_BYTES_MAX: usize = 64 << 10;
 pub const DEPTH_MAX: usize = 32;
 /// Longest reply of a Redis server; a longer one becomes an error.
 pub const REPLY_BYTES_MAX: usize = 64 << 20;
-/// Commands of one client without an answer: beyond it nothing is read from it.
+/// Commands of one client without an answer: beyond it no more are taken, and no more than [`READ_BYTES`] read.
 pub const PENDING_MAX: usize = 1024;
-/// Bytes of commands of one client without an answer: beyond it nothing is read from it until all are answered.
+/// Bytes of commands of one client without an answer: beyond it no more are taken until all are answered.
 pub const PENDING_BYTES_MAX: usize = 8 << 20;
 /// Bytes of commands that wait for one Redis server; beyond it a command is refused.
 pub const QUEUE_BYTES_MAX: usize = 64 << 20;
@@ -26,6 +26,9 @@ pub const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 pub const PROBE_INTERVAL: Duration = Duration::from_millis(500);
 /// Probes in a row without an answer that make a server down. One that refuses connections is down at once.
 pub const PROBES_MISSED_MAX: u32 = 2;
+/// Probes in a row that are answered while nothing moves on another connection to the server on which commands wait: that
+/// connection is dead. A server carries out one command after the other, so what was sent before a probe is answered by then.
+pub const PROBES_STILL_MAX: u32 = 10;
 /// The first pause before a server that is down is probed again; it doubles up to [`BACKOFF_MAX`].
 pub const BACKOFF_MIN: Duration = Duration::from_millis(100);
 /// The longest pause.

@@ -1,38 +1,14 @@
 //! The answers of one client, in the order of its commands, whatever the order in which they come.
 
+use crate::budget::Budget;
 use crate::metrics::Metrics;
 use crate::resp::replies::Reply;
 use crate::ring::gather::Gather;
 use bytes::Bytes;
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
 use tokio::sync::Notify;
-
-/// Bytes held for all clients together.
-#[derive(Debug)]
-pub struct Budget {
-    held: Cell<usize>,
-    most: usize,
-}
-
-impl Budget {
-    /// At most so many bytes.
-    pub fn new(most: usize) -> Rc<Budget> {
-        Rc::new(Budget { held: Cell::new(0), most })
-    }
-
-    /// Counts bytes that are now held instead of those that were; false when that is too much.
-    pub fn change(&self, before: usize, now: usize) -> bool {
-        self.held.set(self.held.get() - before + now);
-        now <= before || self.held.get() <= self.most
-    }
-
-    /// Bytes held now.
-    pub fn held(&self) -> usize {
-        self.held.get()
-    }
-}
 
 /// What a command waits for.
 #[derive(Debug)]
@@ -76,8 +52,10 @@ struct Inner {
     slots: VecDeque<Slot>,
     /// Answers in order, to be written.
     out: Vec<u8>,
-    /// Bytes of answers that are not in order yet.
+    /// Bytes of answers that are not in order yet, or not whole.
     early: usize,
+    /// Bytes that were taken to be written.
+    leaving: usize,
     most: usize,
     budget: Rc<Budget>,
     /// What `budget` was told.
@@ -94,6 +72,7 @@ impl Outbox {
             slots: VecDeque::new(),
             out: Vec::new(),
             early: 0,
+            leaving: 0,
             most,
             budget,
             counted: 0,
@@ -126,7 +105,7 @@ impl Outbox {
 
     /// An answer, or a part of one. It is kept until those before it are there.
     pub fn answer(&self, place: Place, reply: Reply<'_>) {
-        let mut inner = self.inner.borrow_mut();
+        let inner = &mut *self.inner.borrow_mut();
         let Some(at) = place.number.checked_sub(inner.first).filter(|_| !inner.lost) else { return };
         let bytes = match reply {
             Reply::Whole(bytes) => bytes,
@@ -138,7 +117,15 @@ impl Outbox {
             Slot::Ready(_) => return,
             Slot::Waiting => bytes,
             Slot::Gather(gather) => {
-                let Some(done) = gather.part(place.part as usize, bytes) else { return };
+                let before = gather.held();
+                let done = gather.part(place.part as usize, bytes);
+                inner.early = inner.early - before + gather.held();
+                let Some(done) = done else {
+                    if !inner.count() {
+                        self.wake.notify_one();
+                    }
+                    return;
+                };
                 whole = done;
                 &whole[..]
             }
@@ -164,11 +151,6 @@ impl Outbox {
         self.inner.borrow().slots.len()
     }
 
-    /// Bytes that wait to be written.
-    pub fn waiting_bytes(&self) -> usize {
-        self.inner.borrow().out.len()
-    }
-
     /// Too much waits: the client must go.
     pub fn is_lost(&self) -> bool {
         self.inner.borrow().lost
@@ -179,10 +161,11 @@ impl Outbox {
         self.inner.borrow_mut().lost = true;
     }
 
-    /// The bytes to be written, in exchange for an empty buffer.
+    /// The bytes to be written, in exchange for an empty buffer. They are held until the next call.
     pub fn take(&self, empty: &mut Vec<u8>) {
         let mut inner = self.inner.borrow_mut();
         std::mem::swap(&mut inner.out, empty);
+        inner.leaving = empty.len();
         inner.count();
     }
 
@@ -192,7 +175,7 @@ impl Outbox {
         inner.lost = true;
         inner.slots.clear();
         inner.out = Vec::new();
-        inner.early = 0;
+        (inner.early, inner.leaving) = (0, 0);
         inner.count();
     }
 }
@@ -210,7 +193,7 @@ impl Inner {
 
     /// Tells the budget; false when this client has too much.
     fn count(&mut self) -> bool {
-        let now = self.out.len() + self.early;
+        let now = self.out.len() + self.early + self.leaving;
         let fits = self.budget.change(self.counted, now) && now <= self.most;
         self.counted = now;
         self.lost |= !fits;
@@ -227,6 +210,7 @@ impl Drop for Inner {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ring::gather::Join;
 
     fn outbox(most: usize, total: usize) -> (Rc<Outbox>, Rc<Budget>) {
         let budget = Budget::new(total);
@@ -244,13 +228,14 @@ mod tests {
         let (outbox, budget) = outbox(100, 100);
         let places = [outbox.wait(), outbox.wait(), outbox.wait()];
         outbox.answer(places[2], Reply::Whole(b"3"));
+        outbox.answer(places[2], Reply::Whole(b"3 again"));
         outbox.answer(places[1], Reply::Whole(b"2"));
         assert_eq!((taken(&outbox).as_str(), budget.held()), ("", 2));
         outbox.answer(places[0], Reply::Whole(b"1"));
         outbox.say(b"4");
-        assert_eq!((taken(&outbox).as_str(), outbox.pending(), budget.held()), ("1234", 0, 0));
+        assert_eq!((taken(&outbox).as_str(), outbox.pending()), ("1234", 0));
         outbox.answer(places[1], Reply::Whole(b"again"));
-        assert_eq!(taken(&outbox), "");
+        assert_eq!((taken(&outbox).as_str(), budget.held()), ("", 0));
     }
 
     #[test]
@@ -262,7 +247,33 @@ mod tests {
         assert!(outbox.is_lost());
         outbox.close();
         outbox.say(b"z");
-        assert_eq!((budget.held(), outbox.waiting_bytes()), (0, 0));
+        assert_eq!((budget.held(), taken(&outbox).as_str()), (0, ""));
+    }
+
+    #[test]
+    fn bytes_count_until_they_are_written() {
+        let (outbox, budget) = outbox(10, 100);
+        outbox.say(&[b'x'; 6]);
+        assert_eq!((taken(&outbox).len(), budget.held()), (6, 6));
+        outbox.say(&[b'y'; 4]);
+        assert!(!outbox.is_lost());
+        assert_eq!((taken(&outbox).len(), budget.held()), (4, 4), "the first have left");
+        outbox.say(&[b'z'; 7]);
+        assert!(outbox.is_lost());
+    }
+
+    #[test]
+    fn parts_count_before_they_are_a_whole() {
+        let (outbox, budget) = outbox(20, 100);
+        let gather = || Gather::new(Join::Elements(vec![vec![0], vec![1]]), 2, false);
+        let places = [outbox.gather(gather()), outbox.gather(gather())];
+        outbox.answer(places[0].part(1), Reply::Whole(b"*1\r\n:2\r\n"));
+        assert_eq!((budget.held(), outbox.pending()), (8, 2));
+        outbox.answer(places[0].part(0), Reply::Whole(b"*1\r\n:1\r\n"));
+        assert_eq!((taken(&outbox).as_str(), taken(&outbox).as_str()), ("*2\r\n:1\r\n:2\r\n", ""));
+        assert_eq!((budget.held(), outbox.pending()), (0, 1));
+        outbox.answer(places[1].part(0), Reply::Whole(b"*1\r\n$100\r\n..............."));
+        assert!(outbox.is_lost(), "more than it may have waits, though nothing is whole");
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::outbox::Outbox;
 use crate::resp::requests::Command;
 use crate::resp::{Version, write};
 use gather::{Gather, Join};
-use health::{Health, Probe};
+use health::{Found, Health, Probe};
 use link::Link;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
@@ -66,7 +66,8 @@ impl Member {
         let mut probe = Probe::default();
         loop {
             let before = self.health.get();
-            let now = before.after(probe.ask(&self.name).await);
+            let found = probe.ask(&self.name).await;
+            let now = before.after(found);
             self.health.set(now);
             self.up.set(i64::from(now.up));
             if before.up != now.up {
@@ -75,8 +76,10 @@ impl Member {
                     false => tracing::warn!(server = self.name, "down: its keys go to its successors"),
                 }
             }
-            if !now.up {
-                self.links.iter().for_each(|link| link.cut());
+            match found {
+                Found::Well => self.links.iter().for_each(|link| link.look()),
+                _ if !now.up => self.links.iter().for_each(|link| link.cut()),
+                _ => {}
             }
             tokio::select! {
                 () = tokio::time::sleep(now.pause(rand::random())) => {}

@@ -13,6 +13,8 @@ use std::collections::HashMap;
 
 /// Keys in one call to the client.
 const CALL_KEYS: usize = 1024;
+/// Said of values that are too much for one answer.
+const TOO_LONG: &str = "ERR the answers are longer together than this proxy takes";
 
 /// What a key is used for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,7 +98,7 @@ impl Wave {
             put(client, self.sets),
             remove(client, self.removes, answer_bytes)
         );
-        Done { uses: self.uses, found, written, removed }
+        Done { uses: self.uses, found, written, removed, answer_bytes }
     }
 }
 
@@ -166,6 +168,8 @@ pub struct Done {
     found: Vec<Found>,
     written: Vec<Result<Written, Error>>,
     removed: Vec<Result<bool, Error>>,
+    /// Bytes that one answer may have: a key that is named often is found once, and told often.
+    answer_bytes: usize,
 }
 
 impl Done {
@@ -180,13 +184,11 @@ impl Done {
 
     fn try_answer(&self, op: &Op, version: Version, out: &mut Vec<u8>) -> Result<(), String> {
         match op {
-            Op::Get(key) => value(self.found(key)?, version, out),
+            Op::Get(key) => self.tell(std::slice::from_ref(key), version, out)?,
             Op::Strlen(key) => write::integer(out, self.found(key)?.map_or(0, |value| value.len() as i64)),
             Op::Mget(keys) => {
                 write::array(out, keys.len());
-                for key in keys {
-                    value(self.found(key)?, version, out);
-                }
+                self.tell(keys, version, out)?;
             }
             Op::Exists(keys) => {
                 let mut there = 0;
@@ -214,6 +216,22 @@ impl Done {
         Ok(())
     }
 
+    fn tell(&self, keys: &[Bytes], version: Version, out: &mut Vec<u8>) -> Result<(), String> {
+        let mut bytes = 0;
+        for key in keys {
+            let found = self.found(key)?;
+            bytes += found.map_or(0, |value| value.len());
+            if bytes > self.answer_bytes {
+                return Err(TOO_LONG.into());
+            }
+            match found {
+                Some(found) => write::bulk(out, found),
+                None => write::null(out, version),
+            }
+        }
+        Ok(())
+    }
+
     fn place(&self, key: &Bytes) -> Option<usize> {
         self.uses.get(key).map(|(_, at)| *at)
     }
@@ -222,15 +240,8 @@ impl Done {
         match self.place(key).and_then(|at| self.found.get(at)) {
             Some(Found::Got(Ok(found))) => Ok(found.as_ref()),
             Some(Found::Got(Err(error))) => Err(classified(error)),
-            Some(Found::TooMuch) | None => Err("ERR the answers are longer together than this proxy takes".into()),
+            Some(Found::TooMuch) | None => Err(TOO_LONG.into()),
         }
-    }
-}
-
-fn value(found: Option<&Value>, version: Version, out: &mut Vec<u8>) {
-    match found {
-        Some(found) => write::bulk(out, found),
-        None => write::null(out, version),
     }
 }
 

@@ -144,6 +144,7 @@ mod tests {
     fn replies_are_understood() {
         assert_eq!(elements(b"*2\r\n$1\r\na\r\n_\r\n").unwrap(), [&b"$1\r\na\r\n"[..], b"_\r\n"]);
         assert_eq!(elements(b"*1\r\n"), None);
+        assert_eq!(elements(b"*1\r\n:1\r\n:2\r\n"), None);
         assert_eq!(elements(b"-ERR\r\n"), None);
         assert_eq!((integer(b":-3\r\n"), integer(b"+OK\r\n")), (Some(-3), None));
         assert_eq!((error(b"-ERR x\r\n"), error(b"+OK\r\n")), (Some(&b"ERR x"[..]), None));

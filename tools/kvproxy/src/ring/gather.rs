@@ -21,12 +21,13 @@ pub struct Gather {
     /// What each part was answered.
     parts: Vec<Option<Vec<u8>>>,
     left: usize,
+    held: usize,
 }
 
 impl Gather {
     /// Of `parts` parts, of a command that writes or not.
     pub fn new(join: Join, parts: usize, writes: bool) -> Gather {
-        Gather { join, writes, parts: vec![None; parts], left: parts }
+        Gather { join, writes, parts: vec![None; parts], left: parts, held: 0 }
     }
 
     /// Takes the answer of a part; the whole with the last.
@@ -34,7 +35,17 @@ impl Gather {
         let slot = self.parts.get_mut(part).filter(|slot| slot.is_none())?;
         *slot = Some(reply.to_vec());
         self.left -= 1;
-        (self.left == 0).then(|| self.whole())
+        self.held += reply.len();
+        if self.left > 0 {
+            return None;
+        }
+        self.held = 0;
+        Some(self.whole())
+    }
+
+    /// Bytes of answers that wait for those of other parts.
+    pub fn held(&self) -> usize {
+        self.held
     }
 
     fn whole(&self) -> Vec<u8> {

@@ -1,6 +1,6 @@
 //! The connection to one Redis server that all clients share: commands out, answers back to who waits, in order.
 
-use crate::limits::{PROBE_TIMEOUT, QUEUE_BYTES_MAX, READ_BYTES};
+use crate::limits::{PROBE_TIMEOUT, PROBES_STILL_MAX, QUEUE_BYTES_MAX, READ_BYTES};
 use crate::outbox::{Outbox, Place};
 use crate::resp::Version;
 use crate::resp::replies::{Replies, Reply};
@@ -28,6 +28,10 @@ pub struct Link {
     wake: Notify,
     /// The server does not answer: what is there must end.
     cut: Cell<bool>,
+    /// Bytes have moved since the last look.
+    moved: Cell<bool>,
+    /// Looks in a row that found commands waiting and no byte moved.
+    still: Cell<u32>,
     /// Told when the connection fails.
     failed: Rc<Notify>,
 }
@@ -45,8 +49,9 @@ struct Queue {
 impl Link {
     /// A link to `server` that speaks `version`. Each failure is told to `failed`.
     pub fn new(server: &str, version: Version, failed: Rc<Notify>) -> Rc<Link> {
-        let (queue, wake, cut) = (RefCell::default(), Notify::new(), Cell::new(false));
-        Rc::new(Link { server: server.to_owned(), version, queue, wake, cut, failed })
+        let (queue, wake) = (RefCell::default(), Notify::new());
+        let (cut, moved, still) = (Cell::default(), Cell::default(), Cell::default());
+        Rc::new(Link { server: server.to_owned(), version, queue, wake, cut, moved, still, failed })
     }
 
     /// Sends a command; its answer goes to `place`.
@@ -64,11 +69,21 @@ impl Link {
         self.wake.notify_one();
     }
 
-    /// The server is given up: commands without an answer fail now.
+    /// The server is given up: commands without an answer fail now. A connection without any ends too, since the server
+    /// that returns may not know it any more.
     pub fn cut(&self) {
-        if !self.queue.borrow().waiting.is_empty() {
-            self.cut.set(true);
-            self.wake.notify_one();
+        self.cut.set(true);
+        self.wake.notify_one();
+    }
+
+    /// The server has answered a probe. A connection on which nothing moves for many of them, though commands wait, was lost
+    /// on the way without a word.
+    pub fn look(&self) {
+        let well = self.moved.take() || self.queue.borrow().waiting.is_empty();
+        self.still.set(if well { 0 } else { self.still.get() + 1 });
+        if self.still.get() >= PROBES_STILL_MAX {
+            self.still.set(0);
+            self.cut();
         }
     }
 
@@ -96,6 +111,8 @@ impl Link {
             return error;
         }
         tracing::debug!(server = self.server, version = ?self.version, "connected");
+        // What was cut before was another connection.
+        self.cut.set(false);
         let (mut replies, mut sending, mut sent) = (Replies::default(), self.greeting(), 0);
         loop {
             if sent == sending.len() {
@@ -111,7 +128,9 @@ impl Link {
             let moved = tokio::select! {
                 ready = stream.readable() => ready.and_then(|()| self.receive(&stream, &mut replies, scratch)),
                 ready = stream.writable(), if sent < sending.len() => ready.and_then(|()| {
-                    sent += would_block(stream.try_write(sending.get(sent..).unwrap_or_default()))?;
+                    let bytes = would_block(stream.try_write(sending.get(sent..).unwrap_or_default()))?;
+                    sent += bytes;
+                    self.moved.set(self.moved.get() || bytes > 0);
                     Ok(())
                 }),
                 () = self.wake.notified() => Ok(()),
@@ -138,6 +157,7 @@ impl Link {
             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
             read => would_block(read)?,
         };
+        self.moved.set(self.moved.get() || bytes > 0);
         let mut unasked = false;
         let each = |reply: Reply<'_>| {
             let waiter = self.queue.borrow_mut().waiting.pop_front();
@@ -162,7 +182,6 @@ impl Link {
             let text = if at < sent { &unknown } else { &not_sent };
             waiter.outbox.into_iter().for_each(|outbox| outbox.answer(waiter.place, Reply::Whole(text)));
         }
-        self.cut.set(false);
     }
 }
 
@@ -171,5 +190,48 @@ pub(crate) fn would_block(moved: io::Result<usize>) -> io::Result<usize> {
     match moved {
         Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Ok(0),
         moved => moved,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::budget::Budget;
+    use std::time::Duration;
+    use tokio::runtime::Builder;
+    use tokio::task::{LocalSet, spawn_local};
+
+    fn outbox() -> Rc<Outbox> {
+        Outbox::new(1 << 20, Budget::new(1 << 20), Rc::default())
+    }
+
+    fn taken(outbox: &Outbox) -> String {
+        let mut out = Vec::new();
+        outbox.take(&mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn what_no_byte_was_sent_of_is_not_applied() {
+        let (failed, outbox) = (Rc::new(Notify::new()), outbox());
+        let link = Link::new("127.0.0.1:1", Version::Three, failed.clone());
+        link.send(b"*1\r\n$4\r\nPING\r\n", &outbox, outbox.wait());
+        let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+        LocalSet::new().block_on(&runtime, async {
+            spawn_local(link.run());
+            timeout(Duration::from_secs(30), failed.notified()).await.unwrap();
+        });
+        assert!(taken(&outbox).starts_with("-NOTAPPLIED 127.0.0.1:1 cannot be reached: "));
+    }
+
+    #[test]
+    fn what_waits_for_a_server_is_bounded() {
+        let link = Link::new("a:1", Version::Two, Rc::default());
+        let (half, waits, refused) = (vec![b'x'; QUEUE_BYTES_MAX / 2], outbox(), outbox());
+        (0..2).for_each(|_| link.send(&half, &waits, waits.wait()));
+        link.send(b"x", &refused, refused.wait());
+        assert_eq!((taken(&waits).as_str(), waits.pending()), ("", 2));
+        assert!(taken(&refused).starts_with("-NOTAPPLIED too many commands wait for a:1"));
+        assert_eq!(link.queue.borrow().out.len(), QUEUE_BYTES_MAX);
     }
 }

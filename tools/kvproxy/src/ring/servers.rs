@@ -128,6 +128,13 @@ mod tests {
         assert_eq!(owners("a:1,b:1,c:1"), owners("c:1,a:1,b:1"));
     }
 
+    /// Proxies of different ages must agree.
+    #[test]
+    fn places_never_change() {
+        assert_eq!(place(b"key:1"), (9_873_374_556_821_680_160, Position(2_298_824_153)));
+        assert_eq!(owners("a:1,b:1,c:1")[..8].concat(), "c:1a:1a:1b:1c:1b:1c:1b:1");
+    }
+
     #[test]
     fn who_leaves_moves_only_its_own_keys() {
         let (before, after) = (owners("a:1,b:1,c:1"), owners("a:1,c:1"));

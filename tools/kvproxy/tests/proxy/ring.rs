@@ -1,4 +1,5 @@
-//! In front of three real Redis servers.
+//! In front of Redis servers.
 
 mod commands;
+mod links;
 mod scenario;

@@ -1,6 +1,7 @@
 //! Processes on loopback, ended by their ids whatever a test does, and a plain client.
 
 pub mod cluster;
+pub mod fake;
 pub mod redis;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -104,8 +105,9 @@ impl Proxy {
         stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
         let mut page = String::new();
         stream.read_to_string(&mut page).unwrap();
-        let found = page.lines().find_map(|found| found.strip_prefix(line)).unwrap_or_else(|| panic!("{line}: {page}"));
-        found.trim().parse().unwrap()
+        assert!(page.contains("# EOF"), "{page}");
+        // What never happened has no line yet.
+        page.lines().find_map(|found| found.strip_prefix(line)).map_or(0.0, |found| found.trim().parse().unwrap())
     }
 }
 
@@ -131,6 +133,14 @@ impl Client {
         assert_eq!(String::from_utf8_lossy(&found), bytes, "{read:?}");
     }
 
+    /// Nothing comes for a while.
+    pub fn hears_nothing(&mut self) {
+        self.0.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+        let error = self.0.peek(&mut [0]).expect_err("something came");
+        assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
+        self.0.set_read_timeout(Some(PATIENCE)).unwrap();
+    }
+
     /// Asks in a line, and compares the answer.
     pub fn ask(&mut self, line: &str, answer: &str) {
         self.send(format!("{line}\r\n").as_bytes());
@@ -147,10 +157,25 @@ impl Client {
         String::from_utf8(line).unwrap().trim_end().to_owned()
     }
 
+    /// The same, or as much of it as came before the connection ended.
+    pub fn rest_of_line(&mut self) -> String {
+        let (mut line, mut byte) = (Vec::new(), [0]);
+        while !line.ends_with(b"\r\n") && self.0.read(&mut byte).is_ok_and(|bytes| bytes > 0) {
+            line.push(byte[0]);
+        }
+        String::from_utf8_lossy(&line).trim_end().to_owned()
+    }
+
     /// Asks in a line; gives the first line of the answer.
     pub fn say(&mut self, line: &str) -> String {
         self.send(format!("{line}\r\n").as_bytes());
         self.line()
+    }
+
+    /// The whole answer to a line, on a connection that ends with it.
+    pub fn say_all(&mut self, line: &str) -> String {
+        self.send(format!("{line}\r\nQUIT\r\n").as_bytes());
+        self.rest()
     }
 
     /// Everything that comes until the other side closes.

@@ -66,7 +66,7 @@ fn errors_say_what_became_of_a_write() {
     let ops = [set("a", "1"), set("b", "1"), Op::Set(vec![(b("a"), b("1")), (b("b"), b("1"))])];
     let said = |results: [Result<Written, Error>; 2]| {
         let (wave, _) = next(&ops);
-        let done = Done { uses: wave.uses, found: vec![], written: results.into(), removed: vec![] };
+        let done = Done { uses: wave.uses, found: vec![], written: results.into(), removed: vec![], answer_bytes: 0 };
         ops.each_ref().map(|op| answer(&done, op).split(' ').next().unwrap().trim().to_owned())
     };
     let written = || Ok(Written { version: 1 });
@@ -83,7 +83,13 @@ fn removed_keys_are_counted_once() {
     let op = Op::Remove(vec![b("a"), b("b"), b("a"), b("c")]);
     let (wave, _) = next(std::slice::from_ref(&op));
     assert_eq!(wave.removes, [b("a"), b("b"), b("c")]);
-    let done = |removed| Done { uses: next(std::slice::from_ref(&op)).0.uses, found: vec![], written: vec![], removed };
+    let done = |removed| Done {
+        uses: next(std::slice::from_ref(&op)).0.uses,
+        found: vec![],
+        written: vec![],
+        removed,
+        answer_bytes: 0,
+    };
     assert_eq!(answer(&done(vec![Ok(true), Ok(false), Ok(true)]), &op), ":2\r\n");
     assert!(answer(&done(vec![Ok(true), closed(Outcome::NotApplied), Ok(true)]), &op).starts_with("-UNKNOWN 2 of 3"));
 }
@@ -93,11 +99,19 @@ fn what_was_found_is_told_in_the_form_asked() {
     let value = |text: &str| Found::Got(Ok(Some(Value { value: b(text), version: 1 })));
     let ops = [Op::Mget(vec![b("a"), b("b")]), Op::Strlen(b("a")), Op::Exists(vec![b("a"), b("b"), b("a")])];
     let (wave, _) = next(&ops);
-    let done =
-        Done { uses: wave.uses, found: vec![value("xyz"), Found::Got(Ok(None))], written: vec![], removed: vec![] };
+    let done = Done {
+        uses: wave.uses,
+        found: vec![value("xyz"), Found::Got(Ok(None))],
+        written: vec![],
+        removed: vec![],
+        answer_bytes: 6,
+    };
     assert_eq!(answer(&done, &ops[0]), "*2\r\n$3\r\nxyz\r\n$-1\r\n");
     assert_eq!(answer(&done, &ops[1]), ":3\r\n");
     assert_eq!(answer(&done, &ops[2]), ":2\r\n");
+    let often = |times| Op::Mget(vec![b("a"); times]);
+    assert_eq!(answer(&done, &often(2)), "*2\r\n$3\r\nxyz\r\n$3\r\nxyz\r\n");
+    assert!(answer(&done, &often(3)).starts_with("-ERR "), "found once, told too often");
     let done = Done { found: vec![value("xyz"), Found::TooMuch], ..done };
     assert!(answer(&done, &ops[0]).starts_with("-ERR "), "no half of an answer");
 }

@@ -1,6 +1,9 @@
 //! Commands of the cluster.
 
-use crate::stand::cluster::{Cluster, all};
+use crate::stand::cluster::Cluster;
+use crate::stand::{Client, wait_until};
+use rustix::process::Signal;
+use std::io::Write;
 
 #[test]
 fn commands_do_what_redis_does_or_say_that_they_do_not_exist() {
@@ -25,14 +28,62 @@ fn commands_do_what_redis_does_or_say_that_they_do_not_exist() {
     assert!(client.say("SET a 1 NX").starts_with("-ERR SET: the option 'NX' does not exist"));
     assert!(client.say("SET '' 1").starts_with("-ERR a key of 0 bytes"));
     connection_commands(&mut client);
-    assert!(all(&mut client, "INFO").contains("mode:cluster"));
+    assert!(client.say_all("INFO").contains("mode:cluster"));
     pipelines(&mut proxy.connect());
     let batches = proxy.counted("kvproxy_batches_total");
     proxy.connect().ask(&"GET a\r\n".repeat(64), &"$-1\r\n".repeat(64));
     assert!(proxy.counted("kvproxy_batches_total") - batches <= 2.0, "64 GETs that came together");
 }
 
-fn connection_commands(client: &mut crate::stand::Client) {
+#[test]
+fn commands_of_one_pipeline_are_answered_in_the_version_that_was_spoken_then() {
+    let cluster = Cluster::start();
+    let proxy = cluster.proxy(&[]);
+    let mut client = proxy.connect();
+    client.send(b"GET none\r\nHELLO 3\r\nGET none\r\nRESET\r\nGET none\r\n");
+    client.expect("$-1\r\n%7\r\n");
+    (0..25).for_each(|_| drop(client.line()));
+    client.expect("_\r\n+RESET\r\n$-1\r\n");
+}
+
+#[test]
+fn a_key_that_is_named_often_is_not_told_without_end() {
+    let cluster = Cluster::start();
+    let proxy = cluster.proxy(&["--output-mib", "4"]);
+    let mut client = proxy.connect();
+    client.send(format!("*3\r\n$3\r\nSET\r\n$1\r\na\r\n$1048576\r\n{}\r\n", "x".repeat(1 << 20)).as_bytes());
+    client.expect("+OK\r\n");
+    let answer = client.say(&format!("MGET {}", "a ".repeat(1000)));
+    assert!(answer.starts_with("-ERR the answers are longer together"), "{answer}");
+    client.ask("MGET b b", "*2\r\n$-1\r\n$-1\r\n");
+    let five = (0..5).map(|at| format!(" a{at} ")).collect::<String>();
+    for key in five.split_whitespace() {
+        client.send(format!("*3\r\n$3\r\nSET\r\n$2\r\n{key}\r\n$1048576\r\n{}\r\n", "x".repeat(1 << 20)).as_bytes());
+        client.expect("+OK\r\n");
+    }
+    let more = (0..1500).map(|at| format!(" none{at}")).collect::<String>();
+    let answer = client.say(&format!("EXISTS{five}{more}"));
+    assert!(answer.starts_with("-ERR the answers are longer together"), "what is fetched is bounded too: {answer}");
+    assert!(proxy.process.memory_kib() < 100 << 10, "{} KiB", proxy.process.memory_kib());
+}
+
+#[test]
+fn commands_on_their_way_count_for_all() {
+    let cluster = Cluster::start();
+    let proxy = cluster.proxy(&["--total-mib", "24", "--timeout-ms", "3000"]);
+    cluster.signal(Signal::STOP);
+    let set = format!("*3\r\n$3\r\nSET\r\n$1\r\na\r\n$4194304\r\n{}\r\n", "x".repeat(4 << 20));
+    let mut clients: Vec<Client> = (0..20).map(|_| proxy.connect()).collect();
+    // Who is cut off while it still sends was refused as well.
+    clients.iter_mut().for_each(|client| drop(client.0.write_all(set.as_bytes())));
+    let answers: Vec<String> = clients.iter_mut().map(Client::rest_of_line).collect();
+    cluster.signal(Signal::CONT);
+    let taken = answers.iter().filter(|answer| answer.contains("deadline passed")).count();
+    assert!((1..=6).contains(&taken), "{taken} of 20: {answers:?}");
+    wait_until("it goes on", || proxy.connect().say("SET b 1") == "+OK");
+}
+
+fn connection_commands(client: &mut Client) {
     client.ask("PING", "+PONG\r\n");
     client.ask("PING hi", "$2\r\nhi\r\n");
     client.ask("ECHO hi", "$2\r\nhi\r\n");
@@ -40,6 +91,10 @@ fn connection_commands(client: &mut crate::stand::Client) {
     assert!(client.say("SELECT 1").starts_with("-ERR DB index is out of range"));
     client.ask("CLIENT GETNAME", "$-1\r\n");
     client.ask("CLIENT SETNAME me", "+OK\r\n");
+    assert!(
+        client.say(&format!("CLIENT SETNAME {}", "n".repeat(257))).starts_with("-ERR a connection's name is short")
+    );
+    assert!(client.say("CLIENT SETNAME 'a b'").starts_with("-ERR a connection's name is short"));
     client.ask("CLIENT GETNAME", "$2\r\nme\r\n");
     client.ask("CLIENT SETINFO LIB-NAME x", "+OK\r\n");
     assert!(client.say("CLIENT ID").starts_with(':'));
@@ -48,6 +103,8 @@ fn connection_commands(client: &mut crate::stand::Client) {
     client.ask("COMMAND DOCS", "*0\r\n");
     client.ask("CONFIG GET save none", "*2\r\n$4\r\nsave\r\n$0\r\n\r\n");
     client.ask("CONFIG GET none", "*0\r\n");
+    assert_eq!(client.say("CONFIG GET *"), "*6");
+    (0..12).for_each(|_| drop(client.line()));
     assert!(client.say("CONFIG SET a b").starts_with("-ERR "));
     assert_eq!(client.say("HELLO 4"), "-NOPROTO unsupported protocol version");
     assert!(client.say("HELLO 3 AUTH a b").starts_with("-ERR HELLO"));
@@ -59,7 +116,7 @@ fn connection_commands(client: &mut crate::stand::Client) {
 }
 
 /// What depends on what came before is answered as if it had been asked alone.
-fn pipelines(client: &mut crate::stand::Client) {
+fn pipelines(client: &mut Client) {
     let (mut asked, mut answers) = (String::new(), String::new());
     for n in 0..200 {
         asked += &format!(

@@ -21,6 +21,9 @@ fn split_commands_come_back_as_one() {
     client.ask(&format!("UNLINK {}", names.join(" ")), ":25\r\n");
     assert_eq!(servers.each_ref().map(Redis::keys), [0, 0, 0]);
     client.ask("MSET a", "-ERR wrong number of arguments for 'mset' command\r\n");
+    let odd = format!("MSET {} odd", pairs.join(" "));
+    client.ask(&odd, "-ERR wrong number of arguments for 'mset' command\r\n");
+    assert_eq!(servers.each_ref().map(Redis::keys), [0, 0, 0]);
 }
 
 #[test]

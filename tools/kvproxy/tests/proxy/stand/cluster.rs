@@ -1,6 +1,7 @@
 //! A ringkv cluster of three nodes on loopback.
 
-use crate::stand::{Client, Process, Proxy, built, free_ports, wait_until};
+use crate::stand::{Process, Proxy, built, free_ports, wait_until};
+use rustix::process::Signal;
 use std::process::{Command, Stdio};
 
 /// Three nodes.
@@ -38,6 +39,11 @@ impl Cluster {
         self.nodes[at].kill();
     }
 
+    /// To all nodes.
+    pub fn signal(&self, signal: Signal) {
+        self.nodes.iter().for_each(|node| node.signal(signal));
+    }
+
     /// Starts a node that was killed.
     pub fn restart(&mut self, at: usize) {
         self.nodes[at] = self.launch(at);
@@ -53,10 +59,4 @@ impl Cluster {
         wait_until("leaders", || client.say(&format!("MSET{pairs}")) == "+OK");
         proxy
     }
-}
-
-/// The whole answer to a line that the proxy closes behind.
-pub fn all(client: &mut Client, line: &str) -> String {
-    client.send(format!("{line}\r\nQUIT\r\n").as_bytes());
-    client.rest()
 }
