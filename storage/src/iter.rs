@@ -194,6 +194,31 @@ impl<D: Disk> MergeIter<D> {
         Ok(self.at.is_some())
     }
 
+    /// [`MergeIter::next`] where nothing is to be waited for; none when something may be, and nothing has changed.
+    #[inline]
+    pub(crate) fn try_next(&mut self) -> Option<bool> {
+        let at = self.at?;
+        if self.sources.len() > 1 {
+            let (newer, older) = self.sources.split_at(at + 1);
+            let current = newer.last()?.head()?.key;
+            if older.iter().any(|source| source.head().is_some_and(|head| head.key == current)) {
+                return None;
+            }
+        }
+        let moved = match &mut self.sources[at] {
+            Source::Memory(_) => false,
+            Source::Shared(walk) => {
+                walk.next();
+                true
+            }
+            Source::Run(scan) => scan.next_in_block(),
+        };
+        moved.then(|| {
+            self.at = self.first();
+            self.at.is_some()
+        })
+    }
+
     /// The record it stands at.
     #[inline]
     pub fn head(&self) -> Option<Head<'_>> {
@@ -211,6 +236,9 @@ impl<D: Disk> MergeIter<D> {
 
     /// The newest source of those whose next key comes first.
     fn first(&self) -> Option<usize> {
+        if let [only] = &self.sources[..] {
+            return only.head().filter(|head| self.span.goes_on(head.key, self.way)).map(|_| 0);
+        }
         let mut first: Option<(usize, TreeKey<'_>)> = None;
         for (at, source) in self.sources.iter().enumerate() {
             let Some(head) = source.head() else { continue };

@@ -5,8 +5,11 @@ use crate::db::caller::{CallerDisk, now};
 use crate::db::error::Error;
 use crate::db::view::View;
 use crate::iter::{MergeIter, Span, Way};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use std::sync::Arc;
+
+/// Memory for keys that is made at once, bytes.
+const KEYS_BYTES: usize = 2048;
 
 /// Keys and values of a tree, in order, as they were when it was made.
 ///
@@ -19,13 +22,15 @@ pub struct Range {
     way: Way,
     merge: Option<MergeIter<CallerDisk>>,
     now_ms: u64,
+    /// Keys are copied one behind the other: each by itself would be an allocation.
+    keys: BytesMut,
     ended: bool,
 }
 
 impl Range {
     pub(super) fn new(db: Db, (view, version): (Arc<View>, u64), span: Span) -> Range {
         let now_ms = db.core().settings.now_ms();
-        Range { db, view, version, span, way: Way::Up, merge: None, now_ms, ended: false }
+        Range { db, view, version, span, way: Way::Up, merge: None, now_ms, keys: BytesMut::new(), ended: false }
     }
 
     /// The same from the last key to the first, to be said before the first step.
@@ -43,12 +48,19 @@ impl Range {
             Some(merge) => merge,
             none => none.insert(self.view.walk(&self.db.core().cache, self.span.clone(), self.way, self.version)?),
         };
-        while now(merge.next())? {
+        while match merge.try_next() {
+            Some(any) => any,
+            None => now(merge.next())?,
+        } {
             let Some(head) = merge.head() else { break };
             if head.record.at(self.now_ms).value.is_none() {
                 continue;
             }
-            let key = Bytes::copy_from_slice(head.key.1);
+            if self.keys.capacity() < head.key.1.len() {
+                self.keys = BytesMut::with_capacity(KEYS_BYTES.max(head.key.1.len()));
+            }
+            self.keys.extend_from_slice(head.key.1);
+            let key = self.keys.split().freeze();
             if let Some(value) = merge.value() {
                 return Ok(Some((key, value)));
             }

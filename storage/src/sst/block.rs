@@ -9,6 +9,7 @@ use crate::sst::view::{
 use crate::sst::{NEVER_MS, Record, TableId, TreeKey, damaged, varint};
 use bytes::Bytes;
 use ringkv_wire::limits::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
+use std::ops::Range;
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
@@ -272,6 +273,17 @@ impl Block {
     #[inline]
     pub fn entry(&self, at: usize) -> Option<Entry<'_>> {
         self.view()?.entry(at)
+    }
+
+    /// Where in [`Block::raw`] bytes of it stand.
+    pub(crate) fn place_of(&self, part: &[u8]) -> Range<usize> {
+        let from = part.as_ptr().addr().saturating_sub(self.raw.as_ptr().addr());
+        from..from + part.len()
+    }
+
+    /// Some of its bytes, sharing their memory.
+    pub(crate) fn slice(&self, range: Range<usize>) -> Bytes {
+        self.raw.slice(range)
     }
 
     /// The value of an entry of this block, sharing its memory; none when deleted.

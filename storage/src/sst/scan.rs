@@ -6,11 +6,12 @@ use crate::disk::Disk;
 use crate::error::StorageError;
 use crate::iter::{Head, Span, Way};
 use crate::sst::block::Block;
-use crate::sst::damaged;
 use crate::sst::index::BlockPlace;
 use crate::sst::reader::Table;
 use crate::sst::view::key_of;
+use crate::sst::{Record, damaged};
 use bytes::Bytes;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Bytes read at once.
@@ -29,9 +30,19 @@ pub struct TableScan<D: Disk> {
     /// Bytes read ahead and where they start.
     ahead: (u64, Bytes),
     block: Option<Block>,
-    /// The entry in that block, and its key as it is laid.
+    /// The entry in that block, what it says, and its key as it is laid.
     at: usize,
+    said: Said,
     key: Vec<u8>,
+}
+
+/// What the entry says that a scan stands at.
+#[derive(Default)]
+struct Said {
+    version: u64,
+    /// Where in the block the value stands.
+    value: Option<Range<usize>>,
+    expiry_ms: u64,
 }
 
 impl<D: Disk> TableScan<D> {
@@ -50,6 +61,7 @@ impl<D: Disk> TableScan<D> {
             ahead: (0, Bytes::new()),
             block: None,
             at: 0,
+            said: Said::default(),
             key: Vec::new(),
         }
     }
@@ -107,14 +119,15 @@ impl<D: Disk> TableScan<D> {
 
     /// The record it stands at; none before the first step and at the end.
     pub fn head(&self) -> Option<Head<'_>> {
-        let entry = self.block.as_ref()?.entry(self.at)?;
-        Some(Head { key: key_of(&self.key)?, record: entry.record })
+        let block = self.block.as_ref()?;
+        let Said { version, ref value, expiry_ms } = self.said;
+        let value = value.as_ref().map(|value| &block.raw()[value.clone()]);
+        Some(Head { key: key_of(&self.key)?, record: Record { version, value, expiry_ms } })
     }
 
     /// The value it stands at, sharing the memory of what was read ahead.
     pub fn value(&self) -> Option<Bytes> {
-        let block = self.block.as_ref()?;
-        block.value(&block.entry(self.at)?)
+        Some(self.block.as_ref()?.slice(self.said.value.clone()?))
     }
 
     /// Goes one record on; false at the end.
@@ -139,10 +152,13 @@ impl<D: Disk> TableScan<D> {
     }
 
     fn lay(&mut self) {
-        if let Some(block) = self.block.as_ref().and_then(Block::view)
-            && let Some(entry) = block.entry(self.at)
+        if let Some(block) = &self.block
+            && let Some(view) = block.view()
+            && let Some(entry) = view.entry(self.at)
         {
-            block.lay_key_of(&entry, &mut self.key);
+            view.lay_key_of(&entry, &mut self.key);
+            let Record { version, expiry_ms, value } = entry.record;
+            self.said = Said { version, value: value.map(|value| block.place_of(value)), expiry_ms };
         }
     }
 

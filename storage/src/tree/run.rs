@@ -129,6 +129,12 @@ impl<D: Disk> RunScan<D> {
         self.scan.as_ref()?.value()
     }
 
+    /// Goes on inside the block; false at its end, where it stays.
+    #[inline]
+    pub(crate) fn next_in_block(&mut self) -> bool {
+        self.scan.as_mut().is_some_and(TableScan::next_in_block)
+    }
+
     /// Goes one record on; false at the end.
     pub(crate) async fn next(&mut self) -> Result<bool, StorageError> {
         if let Some(scan) = &mut self.scan
