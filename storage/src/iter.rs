@@ -128,7 +128,7 @@ pub(crate) enum Source<D: Disk> {
     Memory(Walk),
     /// A memtable that others write to meanwhile.
     Shared(shared::Walk),
-    Run(RunScan<D>),
+    Run(Box<RunScan<D>>),
 }
 
 impl<D: Disk> Source<D> {
@@ -164,7 +164,7 @@ impl<D: Disk> MergeIter<D> {
     /// Over memtables, then runs of tables, each list newest first. Nothing in a memtable is older than anything in a run.
     pub fn new(memtables: &[Rc<Memtable>], runs: &[Arc<Run<D>>], span: Span, way: Way) -> MergeIter<D> {
         let memory = memtables.iter().map(|memtable| Source::Memory(Walk::new(memtable.clone(), span.clone(), way)));
-        let disk = runs.iter().map(|run| Source::Run(RunScan::new(run.clone(), span.clone(), way)));
+        let disk = runs.iter().map(|run| Source::Run(Box::new(RunScan::new(run.clone(), span.clone(), way))));
         MergeIter::over(memory.chain(disk).collect(), span, way)
     }
 

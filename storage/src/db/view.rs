@@ -82,7 +82,7 @@ impl View {
             runs.map(|run| Source::Shared(Walk::new(memtable.clone(), run, &span, way, version)))
         });
         let run = |run: &Arc<Run<CallerDisk>>| RunScan::new(run.clone(), span.clone(), way).near(cache.clone());
-        let tables = self.tables.runs.iter().map(|each| Source::Run(run(each)));
+        let tables = self.tables.runs.iter().map(|each| Source::Run(Box::new(run(each))));
         Ok(MergeIter::over(memory.chain(tables).collect(), span.clone(), way))
     }
 }
