@@ -2,7 +2,7 @@
 
 use crate::cache::BlockCache;
 use crate::compaction::choose::{LAST_LEVEL, Policy};
-use crate::compaction::pace::{Weight, felt, turns_left, wait_beside_ns_per_byte, wait_ns_per_byte};
+use crate::compaction::pace::{Weight, felt, turns_left, turns_left_beside, wait_beside_ns_per_byte, wait_ns_per_byte};
 use crate::disk::Disk;
 use crate::error::{DiskError, StorageError};
 use crate::gate::{Pace, Share};
@@ -189,6 +189,8 @@ pub(crate) struct EngineState<D: Disk> {
     felt: Cell<f64>,
     /// Memory that memtables took beyond their budget then, as a part of it.
     filled: Cell<f64>,
+    /// Whether flushes and merges have a thread of their own.
+    beside: Cell<bool>,
     pub(crate) flushes: Cell<u64>,
     pub(crate) flushed_bytes: Cell<u64>,
     pub(crate) merged_bytes: Cell<u64>,
@@ -234,6 +236,7 @@ impl<D: Disk> Engine<D> {
             fresh_bytes: Cell::default(),
             felt: Cell::default(),
             filled: Cell::default(),
+            beside: Cell::default(),
             flushes: Cell::new(0),
             flushed_bytes: Cell::new(0),
             merged_bytes: Cell::new(0),
@@ -291,8 +294,8 @@ impl<D: Disk> Engine<D> {
         let felt = felt(state.felt.get(), state.pressure(), fresh_bytes, memtable_bytes);
         state.felt.set(felt);
         let filled = taken_bytes as f64 / memtable_bytes.max(1) as f64 - 1.0;
-        // Flushes are late when writers are into the last memtable.
         state.filled.set(filled - 1.0);
+        state.beside.set(true);
         state.share_out();
         let runs = state.trees.borrow().values().map(|tree| tree.version().runs.len()).max();
         wait_beside_ns_per_byte(felt, filled, runs.unwrap_or(0))
@@ -397,7 +400,8 @@ impl<D: Disk> EngineState<D> {
 
     /// Shares the time between flushes and merges.
     fn share_out(&self) {
-        let (flushes_leave, merges_leave) = turns_left(self.pressure(), self.filled.get());
+        let turns = if self.beside.get() { turns_left_beside } else { turns_left };
+        let (flushes_leave, merges_leave) = turns(self.pressure(), self.filled.get());
         self.share.set(flushes_leave, merges_leave);
     }
 

@@ -68,7 +68,17 @@ pub fn wait_ns_per_byte(pressure: f64, filled: f64) -> f64 {
     JOBS_NS * (merges + flushes)
 }
 
-/// The same where the jobs have a thread of their own and space may grow further: what counts is that memory is not outrun
+/// [`turns_left`] where the jobs have a thread of their own: a flush never waits longer than a merge beside it.
+pub fn turns_left_beside(pressure: f64, filled: f64) -> (usize, usize) {
+    match pressure {
+        _ if filled > FILLED_EVEN => (0, 3),
+        p if p < 0.3 => (0, 3),
+        p if p < 0.6 => (0, 1),
+        _ => (0, 0),
+    }
+}
+
+/// [`wait_ns_per_byte`] where the jobs have a thread of their own and space may grow further: what counts is that memory is not outrun
 /// (`filled`: memtables beyond the one that is written, in memtables), and that reads do not have too many runs to look at.
 pub fn wait_beside_ns_per_byte(pressure: f64, filled: f64, runs: usize) -> f64 {
     let merges = (pressure / PRESSURE_BESIDE).powi(2) + (runs as f64 / RUNS_BESIDE).powi(6);
@@ -77,9 +87,9 @@ pub fn wait_beside_ns_per_byte(pressure: f64, filled: f64, runs: usize) -> f64 {
 }
 
 /// As above, for [`wait_beside_ns_per_byte`].
-const JOBS_BESIDE_NS: f64 = 4.0;
+const JOBS_BESIDE_NS: f64 = 3.5;
 const PRESSURE_BESIDE: f64 = 1.0;
-const RUNS_BESIDE: f64 = 24.0;
+const RUNS_BESIDE: f64 = 20.0;
 const FILLED_BESIDE: f64 = 1.6;
 
 #[cfg(test)]
@@ -129,5 +139,22 @@ mod tests {
         assert!(wait_ns_per_byte(0.0, 3.0) > 5_000.0, "memory is not outrun");
         assert_eq!(wait_ns_per_byte(0.0, -0.5), 0.0);
         assert_eq!(turns_left(0.9, 0.8), (0, 3), "memory comes first");
+    }
+
+    #[test]
+    fn beside_a_writer_memory_comes_first_and_runs_have_an_end() {
+        let mut before = 0.0;
+        for step in 0..=200 {
+            let part = f64::from(step) / 100.0;
+            let wait = wait_beside_ns_per_byte(part, part, step as usize / 5);
+            assert!(wait >= before && wait.is_finite(), "at {part}: {wait} after {before}");
+            before = wait;
+            let (flushes_leave, merges_leave) = turns_left_beside(part, 0.0);
+            assert!(flushes_leave == 0 && merges_leave <= turns_left_beside(part - 0.01, 0.0).1);
+        }
+        assert!(wait_beside_ns_per_byte(0.2, 0.9, 5) < 0.5, "in everyday work nobody notices");
+        assert!(wait_beside_ns_per_byte(0.0, 0.0, 60) > 2_000.0, "runs do not grow without end");
+        assert!(wait_beside_ns_per_byte(0.0, 2.0, 0) > 10.0, "memory is not outrun");
+        assert_eq!(turns_left_beside(0.9, 0.8), (0, 3));
     }
 }
