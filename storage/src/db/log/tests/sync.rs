@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
 #[test]
 fn those_who_wait_share_one_sync() {
@@ -33,6 +34,11 @@ fn those_who_wait_share_one_sync() {
         is_started.recv().expect("started");
         let later: Vec<Position> = (0..4).map(|_| rig.put(10)).collect();
         assert_eq!(shared.synced_seq(), 0, "nothing is durable while it is being synced");
+        // What is durable needs no sync, and waits for none.
+        let (told, hears) = mpsc::channel();
+        let durable = Arc::clone(&shared);
+        thread::spawn(move || told.send(durable.sync_to(Position(0)).is_ok()));
+        assert_eq!(hears.recv_timeout(Duration::from_secs(60)), Ok(true));
         let shared = &shared;
         let waiting: Vec<_> = later.into_iter().map(|at| scope.spawn(move || shared.sync_to(at))).collect();
         go_on.send(()).expect("heard");
