@@ -159,7 +159,14 @@ impl Settings {
 
 /// Keeps others from opening the database, until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Lock(#[expect(dead_code, reason = "its lock goes when it is closed")] File);
+pub(crate) struct Lock(File);
+
+impl Drop for Lock {
+    /// Not by closing the file alone: a child that another thread is starting has it open too, until it becomes its program.
+    fn drop(&mut self) {
+        let _ = self.0.unlock();
+    }
+}
 
 impl Lock {
     fn take(dir: &Path) -> Result<Lock, Error> {
