@@ -27,3 +27,29 @@ fn writers_hear_that_the_thread_has_ended() {
     drop((tree, db));
     assert_eq!(open().tree("t").expect("a tree").range(..).count(), written as usize);
 }
+
+/// Somebody else writes the key between the look at it and the write, and what he wrote is in a table by then, or in memory.
+#[test]
+fn a_change_is_made_of_what_nobody_has_changed_since() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let db = Db::builder().memtable_bytes(1 << 20).cache_bytes(1 << 20).open(dir.path()).expect("opened");
+    let tree = db.tree("t").expect("a tree");
+    for flushes in [false, true] {
+        let mut asked = 0;
+        let change = |found: Option<&[u8]>| {
+            asked += 1;
+            if asked == 1 {
+                tree.put(b"k", b"somebody's")?;
+                if flushes {
+                    db.flush()?;
+                }
+            } else {
+                assert_eq!(found, Some(&b"somebody's"[..]));
+            }
+            Ok(Some(Some(bytes::Bytes::from_static(b"mine"))))
+        };
+        tree.update(b"k", change).expect("written");
+        assert_eq!(asked, 2, "flushes: {flushes}");
+        assert_eq!(tree.get(b"k").expect("read").as_deref(), Some(&b"mine"[..]));
+    }
+}
