@@ -40,6 +40,8 @@ mod range;
 mod settings;
 mod snapshot;
 mod state;
+#[cfg(test)]
+mod tests;
 mod tree;
 mod view;
 
@@ -120,10 +122,19 @@ impl Db {
     }
 
     fn start(settings: Settings, root: Root, lock: settings::Lock) -> Result<Db, Error> {
-        let Started { opened, mail, core: to_thread, thread } = driver::start(root.clone(), settings.clone())?;
+        let started = driver::start(root.clone(), settings.clone())?;
         let mut redo = Redo::new(&settings);
-        let (log_writer, log, last) =
-            log::open(&root, opened.flushed, settings.log_options(), &mut |seq, op| redo.apply(seq, &op))?;
+        let mut apply = |seq, op: Op<'_>| redo.apply(seq, &op);
+        let (log_writer, log, last) = match log::open(&root, started.opened.flushed, settings.log_options(), &mut apply)
+        {
+            Ok(log) => log,
+            Err(error) => {
+                // The directory is somebody else's when this returns.
+                started.give_up();
+                return Err(error.into());
+            }
+        };
+        let Started { opened, mail, core: to_thread, thread } = started;
         let next = last.max(opened.flushed) + 1;
         let Redo { full, pen, .. } = redo;
         let frozen = full.iter().rev().map(|(memtable, _)| memtable.clone()).collect();
@@ -218,21 +229,24 @@ impl Db {
     }
 
     /// Makes tables of all that was written before this call.
+    ///
+    /// # Errors
+    /// What the disk says; it is tried again by itself, and nothing is lost. [`Error::Failed`].
     pub fn flush(&self) -> Result<(), Error> {
         self.rotate()?;
-        Ok(self.core().mail.ask(Job::Flushed)?)
+        self.core().mail.ask(Job::Flushed)
     }
 
     /// As [`Db::flush`], then waits until the merges are done that the database wants by itself.
     pub fn settle(&self) -> Result<(), Error> {
         self.rotate()?;
-        Ok(self.core().mail.ask(Job::Settled)?)
+        self.core().mail.ask(Job::Settled)
     }
 
     /// As [`Db::flush`], then merges all tables: each key stands once on the disk then, and what was deleted is gone.
     pub fn compact(&self) -> Result<(), Error> {
         self.rotate()?;
-        Ok(self.core().mail.ask(Job::Compact)?)
+        self.core().mail.ask(Job::Compact)
     }
 
     /// Makes `dir`, which must not be there, a database with all that was written before this call. It shares the tables' files with
@@ -240,7 +254,7 @@ impl Db {
     pub fn checkpoint(&self, dir: impl AsRef<Path>) -> Result<(), Error> {
         self.rotate()?;
         let dir = dir.as_ref().to_path_buf();
-        Ok(self.core().mail.ask(|reply| Job::Checkpoint(dir, reply))?)
+        self.core().mail.ask(|reply| Job::Checkpoint(dir, reply))
     }
 
     fn rotate(&self) -> Result<(), Error> {

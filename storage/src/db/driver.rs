@@ -23,8 +23,9 @@ use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread::{self, JoinHandle, Thread};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::db::Settings;
-use crate::db::state::Core;
+use crate::db::error::Error;
+use crate::db::state::{Core, ENDED};
+use crate::db::{Settings, log};
 
 /// Memory of a memtable is made ready so far ahead of the writer, bytes.
 const AHEAD_BYTES: usize = 16 << 20;
@@ -64,10 +65,10 @@ impl Mail {
     }
 
     /// Asks for a job and waits until it is done.
-    pub fn ask(&self, job: impl FnOnce(Reply) -> Job) -> Result<(), StorageError> {
+    pub fn ask(&self, job: impl FnOnce(Reply) -> Job) -> Result<(), Error> {
         let (reply, answer) = sync_channel(1);
         self.send(job(reply));
-        answer.recv().unwrap_or(Err(StorageError::Interrupted { what: "a job of the database's thread" }))
+        Ok(answer.recv().map_err(|_| Error::Failed { cause: ENDED })??)
     }
 }
 
@@ -88,9 +89,25 @@ pub(crate) fn start(root: Root, settings: Settings) -> Result<Started, StorageEr
     let work = move || run(root, &settings, mailbox, &opened, &has_core);
     let thread = thread::Builder::new().name("ringkv-db".to_owned()).spawn(work).map_err(failed)?;
     let gone = StorageError::Interrupted { what: "opening the database" };
-    let opened = has_opened.recv().unwrap_or(Err(gone))?;
-    let mail = Mail { jobs, thread: thread.thread().clone() };
-    Ok(Started { opened, mail, core, thread })
+    match has_opened.recv().unwrap_or(Err(gone)) {
+        Ok(opened) => {
+            let mail = Mail { jobs, thread: thread.thread().clone() };
+            Ok(Started { opened, mail, core, thread })
+        }
+        Err(error) => {
+            // It has the directory's files open until then.
+            let _ = thread.join();
+            Err(error)
+        }
+    }
+}
+
+impl Started {
+    /// Ends the thread, which never hears of what all share.
+    pub fn give_up(self) {
+        drop(self.core);
+        let _ = self.thread.join();
+    }
 }
 
 type Told = SyncSender<Result<Opened, StorageError>>;
@@ -121,7 +138,7 @@ fn run(root: Root, settings: &Settings, mailbox: Receiver<Job>, opened: &Told, c
 /// While it lives, a thread makes log segments and memory ready ahead of the writer: it waits for disk and system most of the time, and
 /// must not keep flushes waiting.
 pub(super) struct Preparer {
-    thread: JoinHandle<()>,
+    thread: Option<JoinHandle<()>>,
     ended: Arc<AtomicBool>,
 }
 
@@ -130,33 +147,48 @@ impl Preparer {
         let ended = Arc::new(AtomicBool::new(false));
         let told = ended.clone();
         let work = move || {
+            let mut fails = false;
             while !told.load(Ordering::Acquire) {
                 let active = core.view.load().active.clone();
                 active.populate_ahead(AHEAD_BYTES);
                 core.memory.make_ready(active.bytes());
                 drop(active);
-                if let Err(error) = core.log.prepare() {
-                    tracing::warn!(%error, "no log segment made ready");
-                }
+                fails = prepared(&core.log, fails);
                 thread::park_timeout(LOOK);
             }
         };
         let failed = |error| DiskError::io("", "start the database's second thread", error);
         let thread = thread::Builder::new().name("ringkv-db-ready".to_owned()).spawn(work).map_err(failed)?;
-        Ok(Preparer { thread, ended })
+        Ok(Preparer { thread: Some(thread), ended })
     }
 
     /// The writer may have taken one.
     pub fn look(&self) {
-        self.thread.thread().unpark();
+        self.thread.iter().for_each(|thread| thread.thread().unpark());
     }
+}
 
+impl Drop for Preparer {
     /// Waits for its end.
-    pub fn end(self) {
+    fn drop(&mut self) {
         self.ended.store(true, Ordering::Release);
         self.look();
-        // What went wrong it has said itself.
-        let _ = self.thread.join();
+        if let Some(thread) = self.thread.take() {
+            // What went wrong it has said itself.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Makes a log segment ready; answers whether that failed, which is said once.
+fn prepared(log: &log::Shared, failed_before: bool) -> bool {
+    match log.prepare() {
+        Ok(()) => false,
+        Err(error) if !failed_before => {
+            tracing::warn!(%error, "no log segment made ready");
+            true
+        }
+        Err(_) => true,
     }
 }
 

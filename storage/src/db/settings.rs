@@ -15,6 +15,10 @@ use super::state::MEMTABLES;
 const LOCK: &str = "LOCK";
 /// The least that memtables and the cache work with.
 const MEMORY_BYTES_MIN: usize = 1 << 20;
+/// The most: places in a memtable are counted in 32 bits.
+const MEMTABLE_BYTES_MAX: usize = 64 << 30;
+/// The most that reads have.
+const CACHE_BYTES_MAX: usize = 1 << 40;
 /// The block cache gets at least this part of what reads have.
 const CACHE_LEAST_PART: usize = 8;
 
@@ -45,15 +49,15 @@ impl Default for Builder {
 }
 
 impl Builder {
-    /// What memtables take together, those being flushed included; 64 MiB unless said, 1 MiB at least. (What snapshots and walks
-    /// still look at is not counted.)
+    /// What memtables take together, those being flushed included; 64 MiB unless said, from 1 MiB to 64 GiB. Their indexes
+    /// come on top, up to a quarter of it; what snapshots and walks still look at is not counted, nor a batch that is larger.
     pub fn memtable_bytes(mut self, bytes: usize) -> Builder {
         self.memtable_bytes = bytes;
         self
     }
 
     /// What reads have: indexes and filters of all tables, and the block cache, which gets the rest, an eighth at least; 64 MiB
-    /// unless said, 1 MiB at least.
+    /// unless said, from 1 MiB to 1 TiB.
     pub fn cache_bytes(mut self, bytes: usize) -> Builder {
         self.cache_bytes = bytes;
         self
@@ -89,9 +93,13 @@ impl Builder {
     /// # Errors
     /// [`Error::Setting`]; [`Error::InUse`]; what disk, log or tables say.
     pub fn open(self, path: impl AsRef<Path>) -> Result<Db, Error> {
-        for (what, bytes) in [("memtable_bytes", self.memtable_bytes), ("cache_bytes", self.cache_bytes)] {
-            if bytes < MEMORY_BYTES_MIN {
-                return Err(Error::Setting { what: format!("{what} of {bytes}: give it {MEMORY_BYTES_MIN} at least") });
+        let limits = [
+            ("memtable_bytes", self.memtable_bytes, MEMTABLE_BYTES_MAX),
+            ("cache_bytes", self.cache_bytes, CACHE_BYTES_MAX),
+        ];
+        for (what, bytes, most) in limits {
+            if !(MEMORY_BYTES_MIN..=most).contains(&bytes) {
+                return Err(Error::Setting { what: format!("{what} of {bytes}: from {MEMORY_BYTES_MIN} to {most}") });
             }
         }
         if !(512..=32_768).contains(&self.block_bytes) {
@@ -151,7 +159,14 @@ impl Settings {
 
 /// Keeps others from opening the database, until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Lock(#[expect(dead_code, reason = "its lock goes when it is closed")] File);
+pub(crate) struct Lock(File);
+
+impl Drop for Lock {
+    /// Not by closing the file alone: a child that another thread is starting has it open too, until it becomes its program.
+    fn drop(&mut self) {
+        let _ = self.0.unlock();
+    }
+}
 
 impl Lock {
     fn take(dir: &Path) -> Result<Lock, Error> {

@@ -22,6 +22,8 @@ pub(crate) const MEMTABLES: usize = 3;
 const OWED_MIN_NS: u64 = 200_000;
 /// It never sleeps longer at once.
 const OWED_MAX_NS: u64 = 20_000_000;
+/// Why nothing happens when the database's thread is no more.
+pub(crate) const ENDED: StorageError = StorageError::Interrupted { what: "the work of the database's thread" };
 /// How often a writer that waits for memory looks whether it is in vain.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -66,6 +68,8 @@ struct Pool {
     alive: usize,
     /// Why nothing is flushed.
     trouble: Option<StorageError>,
+    /// Whether nothing ever will be.
+    ended: bool,
 }
 
 impl Memory {
@@ -79,28 +83,28 @@ impl Memory {
         self.pool.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes memory for one more, waiting until one was flushed if need be; an error when none can be.
-    fn take(&self) -> Result<Blank, StorageError> {
+    /// Takes memory of so many bytes for one more, waiting until one was flushed if need be; an error when none can be.
+    fn take(&self, bytes: usize) -> Result<Blank, Error> {
         let mut pool = self.pool();
         loop {
-            if let Some(blank) = pool.blanks.pop() {
-                return Ok(blank);
-            }
-            if pool.alive < MEMTABLES {
-                pool.alive += 1;
-                return Ok(Blank::new(self.each_bytes));
+            match pool.blanks.pop() {
+                Some(blank) if blank.is_for(bytes) => return Ok(blank),
+                // It goes back to the system for the one that is made.
+                Some(_) => break,
+                None if pool.alive < MEMTABLES => {
+                    pool.alive += 1;
+                    break;
+                }
+                None => {}
             }
             if let Some(trouble) = &pool.trouble {
-                return Err(trouble.clone());
+                let cause = trouble.clone();
+                return Err(if pool.ended { Error::Failed { cause } } else { cause.into() });
             }
             pool = self.freed.wait_timeout(pool, LOOK).unwrap_or_else(PoisonError::into_inner).0;
         }
-    }
-
-    /// Memory for a batch that none of the usual size has room for.
-    fn take_larger(&self, bytes: usize) -> Blank {
-        self.pool().alive += 1;
-        Blank::new(bytes)
+        drop(pool);
+        Ok(Blank::new(bytes))
     }
 
     /// Makes one ready when `used_bytes` of the one in use are written and none is.
@@ -124,7 +128,8 @@ impl Memory {
     pub fn give(&self, flushed: Arc<Memtable>) {
         let blank = Arc::try_unwrap(flushed).ok().map(Memtable::into_blank);
         let mut pool = self.pool();
-        match blank.filter(|blank| blank.is_for(self.each_bytes)) {
+        // An opening may have found more of them in the log than there may be.
+        match blank.filter(|blank| blank.is_for(self.each_bytes) && pool.alive <= MEMTABLES) {
             Some(blank) => pool.blanks.push(blank),
             None => pool.alive -= 1,
         }
@@ -132,9 +137,17 @@ impl Memory {
         self.freed.notify_all();
     }
 
-    /// Nothing is flushed for this reason, or is again.
-    pub fn set_trouble(&self, trouble: Option<StorageError>) {
-        self.pool().trouble = trouble;
+    /// Nothing is flushed for this reason, until one is again.
+    pub fn set_trouble(&self, trouble: StorageError) {
+        self.pool().trouble = Some(trouble);
+        self.freed.notify_all();
+    }
+
+    /// Nothing is flushed any more.
+    pub fn end(&self) {
+        let mut pool = self.pool();
+        pool.ended = true;
+        pool.trouble.get_or_insert(ENDED);
         self.freed.notify_all();
     }
 
@@ -191,10 +204,7 @@ impl Core {
 
     /// From now on another memtable is written to, with room for so much; the one before is flushed.
     pub fn rotate(&self, writer: &mut Writer, records: usize, bytes: usize) -> Result<(), Error> {
-        let blank = match Blank::size_for(records, bytes) {
-            fits if fits <= self.settings.memtable_bytes() => self.memory.take()?,
-            larger => self.memory.take_larger(larger),
-        };
+        let blank = self.memory.take(Blank::size_for(records, bytes).max(self.settings.memtable_bytes()))?;
         let (memtable, pen) = Memtable::new(blank, self.settings.seed);
         writer.pen = pen;
         let upto = writer.next - 1;

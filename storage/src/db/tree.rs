@@ -145,7 +145,7 @@ impl Tree {
 
     /// Writes what `change` makes of the value, which nobody else has changed meanwhile; it is asked again when somebody has. With
     /// none it leaves all as it is, with none inside it deletes. Answers what was written.
-    fn update(
+    pub(super) fn update(
         &self,
         key: &[u8],
         mut change: impl FnMut(Option<&[u8]>) -> Result<Option<Option<Bytes>>, Error>,

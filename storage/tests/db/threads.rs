@@ -47,6 +47,8 @@ fn readers_see_whole_batches_in_order() {
             let mut batch = db.batch();
             let value = [n.to_le_bytes().as_slice(), &[0; 300]].concat();
             batch.put(&a, b"k", &value);
+            // Time for whoever would see half of it.
+            (0..20u8).for_each(|n| batch.put(&b, &[n], b""));
             batch.put(&b, b"k", &value);
             db.write(batch, Durability::Buffered).unwrap();
         }
@@ -91,4 +93,21 @@ fn writers_do_not_lose_each_others_writes() {
     let tree = db.tree("t").unwrap();
     assert_eq!(tree.range(..).count(), 4 * (3000 - 30) + 1);
     assert_eq!(tree.get(b"count").unwrap().as_deref(), Some(&12_000i64.to_le_bytes()[..]));
+}
+
+/// A child that another thread starts has all files open for a moment, the lock's too.
+#[test]
+fn a_database_may_be_opened_again_at_once_while_processes_are_started() {
+    let dir = tempfile::tempdir().unwrap();
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                std::process::Command::new("true").status().unwrap();
+            }
+        });
+        let opened: Vec<bool> = (0..30).map(|_| Db::open(dir.path()).is_ok()).collect();
+        done.store(true, Ordering::Relaxed);
+        assert!(opened.iter().all(|opened| *opened), "{opened:?}");
+    });
 }

@@ -27,12 +27,27 @@ pub(super) async fn make<D: Disk>(tree: &Tree<D>, core: &Core, dir: &Path) -> Re
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(refused("clear")(error).into()),
         _ => {}
     }
-    let disk = PlainDisk::open(&partial)?;
+    let made = fill(tree, core, &partial).await.and_then(|()| {
+        fs::rename(&partial, dir).map_err(refused("rename"))?;
+        sync_parent(dir).map_err(refused("sync the directory of"))?;
+        Ok(())
+    });
+    if made.is_err() {
+        // Space that nobody else would give back.
+        let _ = fs::remove_dir_all(&partial);
+    }
+    made
+}
+
+/// Makes the copy in `partial`, durable but for its name.
+async fn fill<D: Disk>(tree: &Tree<D>, core: &Core, partial: &Path) -> Result<(), StorageError> {
+    let disk = PlainDisk::open(partial)?;
     disk.create_dir(TABLES).await?;
     let version = tree.durable();
     for table in version.tables() {
         let from = core.settings.path.join(table.path());
-        link(&from, &partial.join(table.path())).map_err(refused("link a table into"))?;
+        let refused = |error| DiskError::io(&partial.display().to_string(), "link a table into", error);
+        link(&from, &partial.join(table.path())).map_err(refused)?;
     }
     if let Some(error) = version.damage() {
         return Err(error);
@@ -43,11 +58,8 @@ pub(super) async fn make<D: Disk>(tree: &Tree<D>, core: &Core, dir: &Path) -> Re
     let manifest = Manifest::open(disk.clone(), "", false, ids).await?;
     manifest.edit().await.commit(tree.shard(), version.record()).await?;
     let last = version.at.as_ref().map_or(0, |at| at.index);
-    log::create(&Root::open(&partial)?, last, core.settings.log_options())?;
-    disk.sync_dir("").await?;
-    fs::rename(&partial, dir).map_err(refused("rename"))?;
-    sync_parent(dir).map_err(refused("sync the directory of"))?;
-    Ok(())
+    log::create(&Root::open(partial)?, last, core.settings.log_options())?;
+    Ok(disk.sync_dir("").await?)
 }
 
 /// The name it has until it is whole.

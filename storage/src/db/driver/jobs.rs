@@ -101,9 +101,10 @@ impl<D: Disk> Driver<D> {
     /// Works until it is told to stop, once it has what all share.
     pub fn serve(&mut self, core: &Receiver<Arc<Core>>, mailbox: &Receiver<Job>) {
         let Ok(core) = core.recv() else { return };
+        let _ends = Ends(&core);
         let preparer = match Preparer::start(core.clone()) {
             Ok(preparer) => preparer,
-            Err(error) => return core.memory.set_trouble(Some(error)),
+            Err(error) => return core.memory.set_trouble(error),
         };
         while self.take_jobs(mailbox) {
             let now = Instant::now();
@@ -115,11 +116,10 @@ impl<D: Disk> Driver<D> {
             self.care(&core, &preparer, now);
             if let Err(error) = self.turning.turn(true) {
                 tracing::error!(%error, "the database's thread ends");
-                core.memory.set_trouble(Some(error));
+                core.memory.set_trouble(error);
                 break;
             }
         }
-        preparer.end();
     }
 
     /// False when the end has come.
@@ -245,11 +245,26 @@ impl<D: Disk> Driver<D> {
             }
             Err(error) => {
                 self.failed("flush", &error, now);
-                core.memory.set_trouble(Some(error));
+                self.refuse(&error);
+                core.memory.set_trouble(error);
                 self.queue.push_front(Waiting::Flush(memtable, upto));
             }
         }
         self.turning.waker.wake_by_ref();
+    }
+
+    /// Whoever waits for flushes hears that they fail: they are tried again, but nobody knows for how long.
+    fn refuse(&mut self, error: &StorageError) {
+        self.queue.retain(|waiting| {
+            let reply = match waiting {
+                Waiting::Flush(..) => return true,
+                Waiting::Flushed(reply) | Waiting::Settled(reply) => reply,
+                Waiting::Compact(reply) | Waiting::Checkpoint(_, reply) => reply,
+            };
+            drop(reply.send(Err(error.clone())));
+            false
+        });
+        self.settled.drain(..).for_each(|reply| drop(reply.send(Err(error.clone()))));
     }
 
     fn failed(&mut self, what: &str, error: &StorageError, now: Instant) {
@@ -313,6 +328,15 @@ impl<D: Disk> Driver<D> {
         stats.cache_bytes = core.cache.bytes();
         (stats.cache_hits, stats.cache_misses) = core.cache.hits_and_misses();
         *core.stats.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = stats;
+    }
+}
+
+/// Tells writers when the thread ends, however it does: they would wait for memory that nobody gives.
+struct Ends<'c>(&'c Core);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.memory.end();
     }
 }
 

@@ -86,8 +86,19 @@ impl Segment {
         Segment::name(root, file, number, salt)
     }
 
-    /// Makes segment `number` from the file of one that is not needed any more, whatever it holds.
+    /// Makes segment `number` from the file of one that is not needed any more, whatever it holds. After an error nothing is left
+    /// of either.
     pub fn reuse(root: &Root, old: &str, number: u64, salt: u32) -> Result<Segment, DiskError> {
+        let reused = Segment::reuse_as(root, old, number, salt);
+        if reused.is_err() {
+            // It has one of the two names. What cannot be removed either is removed at the next opening.
+            let _ = root.remove(old);
+            let _ = root.remove(&path(number));
+        }
+        reused
+    }
+
+    fn reuse_as(root: &Root, old: &str, number: u64, salt: u32) -> Result<Segment, DiskError> {
         let file = root.open_file(old, OpenMode::Write)?;
         // A copy of the directory may have left out what was zero.
         file.back(0, file.size()?)?;

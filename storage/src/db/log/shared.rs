@@ -212,10 +212,9 @@ impl Shared {
         // The oldest one that stays must be known by its own head on the disk before those in front of it go.
         self.sync_all()?;
         let gone: Vec<Live> = lock(&self.segments).live.drain(..count).collect();
-        for live in gone {
-            self.recycle(live)?;
-        }
-        Ok(())
+        // One that cannot be removed does not keep the others.
+        let recycled: Vec<_> = gone.into_iter().map(|live| self.recycle(live)).collect();
+        Ok(recycled.into_iter().collect::<Result<(), DiskError>>()?)
     }
 
     /// How many segments at the front are not needed. Never the last one.

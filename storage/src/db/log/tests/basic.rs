@@ -114,3 +114,63 @@ fn a_failed_sync_ends_the_log() {
     drop(rig);
     assert_eq!(found(dir.path(), 0).expect("opened").1, 2);
 }
+
+#[test]
+fn a_spare_that_cannot_be_used_is_given_up_and_the_next_try_makes_one() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (mut rig, _) = Rig::open(dir.path(), 0).expect("opened");
+    for _ in 0..40 {
+        rig.put(1000);
+    }
+    rig.shared.prepare().expect("prepared");
+    let before = files(dir.path());
+    rig.shared.release(40).expect("released");
+    let spare = files(dir.path())[0].clone();
+    assert!(before.contains(&spare));
+    // The prepared one is taken, so that the spare's turn comes; in place of its next name stands what no file replaces.
+    while rig.shared.bytes() < 2 * SEGMENT_BYTES {
+        rig.put(1000);
+    }
+    let newest = files(dir.path()).pop().expect("a file");
+    let number =
+        u64::from_str_radix(&newest.file_name().expect("a name").to_string_lossy()[..16], 16).expect("a number");
+    let in_the_way = dir.path().join(format!("log/{:016x}.wal", number + 1));
+    std::fs::create_dir(&in_the_way).expect("made");
+    assert!(rig.shared.prepare().is_err());
+    assert!(!spare.exists(), "nobody would have removed it");
+    rig.shared.prepare().expect("made anew");
+    std::fs::remove_dir(&in_the_way).expect("removed");
+    for _ in 0..40 {
+        rig.put(1000);
+    }
+    let last = rig.next_seq - 1;
+    drop(rig);
+    assert_eq!(found(dir.path(), 40).expect("opened").1, last);
+}
+
+/// After a failed sync the page cache shows what the disk may not hold: only writing it again makes it durable.
+#[test]
+fn an_opening_writes_again_what_nothing_proves_durable_and_nothing_else() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (mut rig, _) = Rig::open(dir.path(), 0).expect("opened");
+    for _ in 0..10 {
+        rig.put(1000);
+    }
+    drop(rig);
+    let unproved = copy(dir.path());
+    let file = files(unproved.path())[0].clone();
+    // As a recovery leaves it: what is cut shows in the time of the file too.
+    let open = std::fs::OpenOptions::new().write(true).open(&file).expect("opened");
+    open.set_len(12 << 10).expect("cut");
+    let long_ago = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000);
+    let written = || {
+        let before = file.metadata().and_then(|data| data.modified()).expect("a time") != long_ago;
+        open.set_modified(long_ago).expect("set");
+        before
+    };
+    written();
+    assert_eq!(found(unproved.path(), 0).expect("opened").1, 10);
+    assert!(written(), "the same bytes to the same place");
+    assert_eq!(found(unproved.path(), 0).expect("opened").1, 10);
+    assert!(!written(), "the next segment's head is the proof");
+}

@@ -117,10 +117,14 @@ fn a_lost_file_is_damage_when_it_was_synced() {
 
 #[test]
 fn a_file_under_another_name_is_damage() {
-    let dir = log(100, 110);
-    let files = files(dir.path());
-    std::fs::rename(&files[1], dir.path().join("log/00000000000000ff.wal")).expect("renamed");
-    assert!(is_damage(&found(dir.path(), 0)));
+    // The second one is behind the last then; the last one is where it was.
+    for back in [false, true] {
+        let dir = log(100, 110);
+        let mut files = files(dir.path());
+        let moved = if back { files.pop().expect("a file") } else { files.remove(1) };
+        std::fs::rename(moved, dir.path().join("log/00000000000000ff.wal")).expect("renamed");
+        assert!(is_damage(&found(dir.path(), 0)));
+    }
 }
 
 #[test]
@@ -162,4 +166,21 @@ fn a_frame_that_moved_is_no_frame() {
     });
     assert_eq!(moved.expect("opened").1, 9);
     assert!(SEGMENT_BYTES as usize > HEAD_BYTES + 11 * frame);
+}
+
+/// No frame says so here: the head of the next segment alone does.
+#[test]
+fn a_hole_in_what_an_opening_made_durable_is_damage() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (mut rig, _) = Rig::open(dir.path(), 0).expect("opened");
+    for _ in 0..10 {
+        rig.put(VALUE_BYTES);
+    }
+    drop(rig);
+    assert_eq!(found(dir.path(), 0).expect("opened").1, 10);
+    for record in 0..10 {
+        let at = HEAD_BYTES + record * (32 + 12 + 8 + VALUE_BYTES) + 100;
+        let found = changed(dir.path(), &files(dir.path())[0], |bytes| bytes[at] ^= 1);
+        assert!(is_damage(&found), "record {record}: {found:?}");
+    }
 }

@@ -46,6 +46,33 @@ fn noise_is_no_frame_no_op_and_no_head() {
     }
 }
 
+/// A frame of one put whose checks hold, with so many ops as it says, `more` behind the put.
+fn one_put(ops: u32, first_seq: u64, synced: u64, more: &[u8]) -> Vec<u8> {
+    let mut frame = vec![0; FRAME_HEAD_BYTES];
+    frame.extend_from_slice(&[1, 0, 1, 0, 7, 0, 0, 0, 1, 0, 0, 0, b'k', b'v']);
+    frame.extend_from_slice(more);
+    seal(&mut frame, HEAD_BYTES, 9, ops, first_seq, synced);
+    frame
+}
+
+#[test]
+fn one_word_that_does_not_fit_is_damage() {
+    let head = Head { number: 1, salt: 9, born: Some(Born { first_seq: 1, synced: 0 }) };
+    assert_eq!(one_frame(head, &one_put(1, 1, 0, &[])).expect("a frame as it should be"), 1);
+    let wrong = [
+        one_put(1, 2, 0, &[]),
+        one_put(1, 1, 1, &[]),
+        one_put(0, 1, 0, &[]),
+        one_put(2, 1, 0, &[]),
+        one_put(u32::MAX, 1, 0, &[]),
+        one_put(1, 1, 0, &[0]),
+    ];
+    for frame in wrong {
+        let found = one_frame(head, &frame);
+        assert!(found.as_ref().is_err_and(StorageError::is_damage), "{:?}: {found:?}", &frame[..FRAME_HEAD_BYTES]);
+    }
+}
+
 /// A log of one segment with `head`, and one frame behind it.
 fn one_frame(head: Head, frame: &[u8]) -> Result<u64, StorageError> {
     let dir = tempfile::tempdir().expect("a directory");

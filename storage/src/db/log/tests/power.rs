@@ -228,3 +228,21 @@ fn many_power_cuts_from_one_state_all_give_a_prefix() {
     }
     assert!(lasts.len() > 5, "the cuts are of many kinds: {lasts:?}");
 }
+
+/// What stays must be known by its own head before those in front of it are used again.
+#[test]
+fn a_power_cut_after_a_release_finds_a_segment_in_use() {
+    let mut rng = ChaCha8Rng::seed_from_u64(11);
+    let mut machine = Machine::new();
+    while machine.rig.shared.bytes() < 3 * SEGMENT_BYTES {
+        machine.append(&[Owned::put(b"key", &[5; 1000])]);
+    }
+    let all = machine.written.len() as u64;
+    machine.flush(all);
+    // The spare becomes a segment that nobody uses yet.
+    machine.append(&[]);
+    for _ in 0..30 {
+        let image = machine.crash_image(&mut rng);
+        Machine::boot(image, machine.written.clone(), machine.synced_seq, machine.flushed_seq);
+    }
+}

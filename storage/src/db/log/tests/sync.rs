@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
 #[test]
 fn those_who_wait_share_one_sync() {
@@ -33,9 +34,15 @@ fn those_who_wait_share_one_sync() {
         is_started.recv().expect("started");
         let later: Vec<Position> = (0..4).map(|_| rig.put(10)).collect();
         assert_eq!(shared.synced_seq(), 0, "nothing is durable while it is being synced");
+        // What is durable needs no sync, and waits for none.
+        let (told, hears) = mpsc::channel();
+        let durable = &shared;
+        scope.spawn(move || told.send(durable.sync_to(Position(0)).is_ok()));
+        let waits_for_none = hears.recv_timeout(Duration::from_secs(20));
         let shared = &shared;
         let waiting: Vec<_> = later.into_iter().map(|at| scope.spawn(move || shared.sync_to(at))).collect();
         go_on.send(()).expect("heard");
+        assert_eq!(waits_for_none, Ok(true));
         syncing.join().expect("no panic").expect("synced");
         for waiting in waiting {
             waiting.join().expect("no panic").expect("synced");
