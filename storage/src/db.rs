@@ -20,15 +20,92 @@
 //! ```
 //!
 //! A [`Db`] holds named [`Tree`]s of keys and values, bytes both; keys are ordered. All handles are cheap clones that any thread may
-//! use. Reads never wait for writes: a reader looks at memtables that one thread writes and any number read, and at tables that never
-//! change. Writes go one after the other, each into the log and the memtable; a thread of the database's own makes tables of full
-//! memtables and merges them. No async runtime is needed; [`Tree::get`] and the others may be called from one, as they wait for
-//! nothing but the disk.
+//! use. The programs in `storage/examples` show a cache, a log of events and a secondary index; `storage/docs/choosing.md` tells when
+//! another engine serves better.
 //!
-//! **What survives.** A [`Durability::Buffered`] write returns when its bytes are in memory that the kernel owns: it survives the
-//! death of the process, by kill -9 too, not a power cut. A [`Durability::Synced`] one returns when it survives a power cut; those of
-//! many threads share one sync. [`Db::sync`] makes all that was written before durable. A [`Batch`] is all there or not at all, over
-//! all its trees.
+//! # What survives
+//! | written by | survives kill -9 | survives a power cut |
+//! |---|---|---|
+//! | [`Durability::Buffered`] ([`Tree::put`]) | when it returns: its bytes are in memory that the kernel owns | after the next [`Db::sync`], or with a later synced write |
+//! | [`Durability::Synced`] ([`Tree::put_synced`]) | when it returns | when it returns |
+//!
+//! Writes become durable in their order: after a power cut a beginning of them is there, at least up to the last that was synced. A
+//! [`Batch`] is all there or not at all, over all its trees. Syncs of many threads are one: four threads that write synced wait for
+//! the disk about as long as one. Closing neither syncs nor flushes; what was written is there when it is opened again.
+//!
+//! # What waits, and for what
+//! Reads never wait for writes: a reader looks at memtables that one thread writes and any number read, and at tables that never change.
+//! Writes go one after the other, each into the log and the memtable; a thread of the database's own makes tables of full memtables and
+//! merges them.
+//!
+//! | call | waits for |
+//! |---|---|
+//! | [`Tree::get`], [`Tree::get_many`], a step of a [`Range`] | nothing, or a read of each block that is not in the cache: mostly one a key |
+//! | a buffered write | other writers; when flushes or merges are behind up to 20 ms, by bytes written; when all memory of memtables is full, the end of a flush |
+//! | a synced write, [`Db::sync`] | besides, one sync of the disk, or two when one has just begun |
+//! | [`Db::flush`], [`Db::checkpoint`] | all flushes asked for before; on a full disk until there is room |
+//! | [`Db::settle`], [`Db::compact`] | besides, merges: of all data in the latter's case |
+//! | [`Builder::open`] | reading what no table holds yet from the log |
+//!
+//! All calls block the thread they are made on; no async runtime is needed or known. In an async program a buffered write or a get that
+//! memory answers takes microseconds and may be called where it is; whatever waits for the disk belongs on the runtime's threads for
+//! blocking calls.
+//!
+//! # Threads and processes
+//! Two threads of its own for each open database: `ringkv-db` flushes and merges (over io_uring, or where that is refused by ordinary
+//! system calls), `ringkv-db-ready` prepares log segments and memory. They end with the last handle: [`Db`], [`Tree`], [`Batch`],
+//! [`Snapshot`] or [`Range`]. One process has a database open; a second one gets [`Error::InUse`].
+//!
+//! # Memory
+//! [`Builder::memtable_bytes`] and [`Builder::cache_bytes`] are nearly all of it. Beyond them: filters and indexes when they take more
+//! than seven eighths of the cache's budget (2.3 bytes a key), what snapshots and walks still hold, a batch or value larger than a
+//! third of `memtable_bytes` until it is flushed, and pages of the log, which are the kernel's (segments of 32 MiB).
+//!
+//! # Limits
+//! Keys and names of trees have 1 to 65,535 bytes, values up to 16 MiB; a batch up to 1 GiB in the log, which counts keys, values and 12
+//! to 20 bytes a write. What is beyond gets [`Error::Size`], and nothing is written. Trees cannot be removed, only emptied; all have the
+//! same settings. Linux only.
+//!
+//! # Snapshots and checkpoints
+//! A [`Snapshot`] takes no copy and no lock, and costs what it keeps: memtables that were flushed since stay in memory, tables that were merged
+//! since stay on the disk. Under steady writing one that lives for minutes may hold a multiple of `memtable_bytes`; it is not
+//! counted. So does a [`Range`], which is the snapshot of its own moment.
+//!
+//! [`Db::checkpoint`] makes a second database that opens by itself: it flushes, then gives the tables a second name, so on the same file
+//! system it takes no space until merges replace them here. It is a backup only when its files are copied to another
+//! disk.
+//!
+//! # Errors, and what to do
+//! | error | what is so | what to do |
+//! |---|---|---|
+//! | [`Error::InUse`], [`Error::Setting`], [`Error::Size`], [`Error::NotACounter`] | nothing was changed | correct the call |
+//! | [`StorageError::DiskFull`], or [`DiskError::NoSpace`] | the write was not made; reads go on | make room, write again: flushes and merges try again by themselves. Deleting keys makes room only by merges, which need some |
+//! | [`StorageError::Poisoned`] | a sync failed: nobody knows what of the unsynced writes is on the disk, so none are taken any more; reads go on | open it again, which recovers what the disk really has |
+//! | an error for which [`StorageError::is_damage`] holds, of a read | these bytes are not what was written. Never is wrong data answered; keys in other blocks are unharmed | restore the last checkpoint, or copy what can be read |
+//! | the same when opening | log or manifest are damaged; nothing was changed on the disk | restore the last checkpoint |
+//! | [`StorageError::Newer`] | a newer ringkv wrote it; nothing was changed | use that one |
+//! | other [`StorageError`]s | the disk refused; the message has file and reason | as it says; a write was not made unless it was the sync that failed |
+//!
+//! Every block, record of the log and section of a table has a checksum that is looked at before its bytes are believed.
+//!
+//! # Choosing settings
+//! The defaults suit some gigabytes on a machine with little memory to spare. In this order:
+//! - **`cache_bytes`**: filters and indexes come first, 2.3 bytes a key; what is left keeps blocks that are read again. With
+//!   [`Builder::direct`], the default, this is all that reads have; without it the page cache helps beside it.
+//! - **`memtable_bytes`**: the larger, the fewer merges a written byte sees, and the longer an opening reads the log. A third of
+//!   it is one memtable. Above 256 MiB there is seldom more to gain.
+//! - **`compression`**: LZ4 costs little; [`Compression::Zstd`] for [`Builder::last_compression`] where data is read seldom; none when values
+//!   are compressed or random already.
+//! - **`block_bytes`**: 4,096 for lookups; 16,384 when most reads are walks, for better compression.
+//!
+//! [`Stats`] tells whether they fit: cache hits and misses, what is owed to merges, bytes flushed beside bytes merged.
+//!
+//! [`StorageError`]: crate::error::StorageError
+//! [`StorageError::DiskFull`]: crate::error::StorageError::DiskFull
+//! [`StorageError::Poisoned`]: crate::error::StorageError::Poisoned
+//! [`StorageError::Newer`]: crate::error::StorageError::Newer
+//! [`StorageError::is_damage`]: crate::error::StorageError::is_damage
+//! [`DiskError::NoSpace`]: crate::error::DiskError::NoSpace
 
 mod batch;
 mod cache;

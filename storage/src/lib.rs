@@ -1,7 +1,13 @@
-//! The storage engine of ringkv: log, memtable, SSTables, over an asynchronous disk.
+//! The storage engine of ringkv: log, memtable, SSTables, merged in levels.
 //!
-//! Generic over [`disk::Disk`]. Never spawns, sleeps or reads a clock: whoever uses it drives its futures. Every byte that
-//! rests is in `FORMAT.md`.
+//! Two ways in:
+//! - [`db`] is the engine as a library: an embedded, ordered key-value store for one process, which any thread may call. An application
+//!   needs nothing else of this crate, and [`error`] for what a [`db::Error::Storage`] holds.
+//! - The other modules are what a ringkv server builds a store of: [`engine`] and [`tree`] over any [`disk::Disk`], beside [`wal`], one log
+//!   for many shards. Apart from the real disks they never spawn, sleep or read a clock: whoever uses them drives their futures, so that
+//!   a simulator runs the code that ships.
+//!
+//! Every byte that rests is in `FORMAT.md`.
 
 mod cache;
 pub mod compaction;
@@ -18,3 +24,8 @@ mod mix;
 pub mod sst;
 pub mod tree;
 pub mod wal;
+
+/// The programs on the crate's page run, too.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -4,8 +4,8 @@
 //! # What it models
 //! A file has two contents: what a read sees (page cache and the device's own cache) and what is on the platter. A
 //! completed write changes the first; a sync moves it to the second. Names work alike: made, renamed and removed names (of
-//! directories too) are seen at once and are durable after [`Disk::sync_dir`] of the directory that holds them; a directory's
-//! own name is durable after `sync_dir` of its parent. Everything is single-threaded, in memory, without a clock; the same
+//! directories too) are seen at once and are durable after [`sync_dir`](crate::disk::Disk::sync_dir) of the directory that
+//! holds them; a directory's own name is durable after `sync_dir` of its parent. Everything is single-threaded, in memory, without a clock; the same
 //! seed and the same calls give the same outcome.
 //!
 //! **Process death** ([`FaultDisk::crash_process`], kill -9): completed writes and names stay, synced or not. An operation in
@@ -26,7 +26,7 @@
 //!   for; the store stops, its group repairs it. Not noticed by one copy: a disk that answers a sync and drops whole sectors
 //!   of the last batch ([`Fault::LostSync`], [`Fault::LostWrite`] at the tail).
 //! - **Tables** (`tables/`): written once, synced, then named by the manifest: rot and misdirection are noticed at every
-//!   read of a block and at [`Disk::map`]; EIO on one block fails what needs that block only.
+//!   read of a block and at [`Disk::map`](crate::disk::Disk::map); EIO on one block fails what needs that block only.
 //! - **Manifest** (`MANIFEST-*`, `CURRENT`): as the log; never an older state taken for the newest.
 //!
 //! Only power loss, process death and errors that the disk reports (failed sync, EIO, no space) may hit all replicas of a
