@@ -36,6 +36,12 @@ pub enum Error {
         /// What is wrong, and what would be right.
         what: String,
     },
+    /// The background thread failed and takes no more work; what was written stays readable. Open the database again.
+    #[error("the database takes no more writes until it is opened again: {cause}")]
+    Failed {
+        /// Why.
+        cause: StorageError,
+    },
     /// From disk, log or tables.
     #[error(transparent)]
     Storage(#[from] StorageError),
