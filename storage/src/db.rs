@@ -43,7 +43,7 @@
 //! | [`Tree::get`], [`Tree::get_many`], a step of a [`Range`] | nothing, or a read of each block that is not in the cache: mostly one a key |
 //! | a buffered write | other writers; when flushes or merges are behind up to 20 ms, by bytes written; when all memory of memtables is full, the end of a flush |
 //! | a synced write, [`Db::sync`] | besides, one sync of the disk, or two when one has just begun |
-//! | [`Db::flush`], [`Db::checkpoint`] | all flushes asked for before; on a full disk until there is room |
+//! | [`Db::flush`], [`Db::checkpoint`] | all flushes asked for before, or the first one that fails |
 //! | [`Db::settle`], [`Db::compact`] | besides, merges: of all data in the latter's case |
 //! | [`Builder::open`] | reading what no table holds yet from the log |
 //!
@@ -78,7 +78,7 @@
 //! # Errors, and what to do
 //! | error | what is so | what to do |
 //! |---|---|---|
-//! | [`Error::InUse`], [`Error::Setting`], [`Error::Size`], [`Error::NotACounter`] | nothing was changed | correct the call |
+//! | [`Error::InUse`], [`Error::Setting`], [`Error::Size`], [`Error::NotACounter`] | nothing was changed | correct the call, or close the other opening |
 //! | [`StorageError::DiskFull`], or [`DiskError::NoSpace`] | the write was not made; reads go on | make room, write again: flushes and merges try again by themselves. Deleting keys makes room only by merges, which need some |
 //! | [`StorageError::Poisoned`] | a sync failed: nobody knows what of the unsynced writes is on the disk, so none are taken any more; reads go on | open it again, which recovers what the disk really has |
 //! | an error for which [`StorageError::is_damage`] holds, of a read | these bytes are not what was written. Never is wrong data answered; keys in other blocks are unharmed | restore the last checkpoint, or copy what can be read |
@@ -293,7 +293,12 @@ impl Db {
         batch.write_to(self, durability)
     }
 
-    /// Makes all that was written before this call durable.
+    /// Makes all that was written before this call durable; waits for one sync of the disk, or for two when one has just begun.
+    /// Nothing is to be done when it is durable already.
+    ///
+    /// # Errors
+    /// [`StorageError::Poisoned`](crate::error::StorageError::Poisoned): a sync failed, now or before, and no more writes are taken until
+    /// it is opened again.
     pub fn sync(&self) -> Result<(), Error> {
         let last = self.core().visible.load(Ordering::Acquire);
         Ok(self.core().log.sync_to(log::Position(last))?)
@@ -305,29 +310,40 @@ impl Db {
         Snapshot::new(self.clone())
     }
 
-    /// Makes tables of all that was written before this call.
+    /// Makes tables of all that was written before this call, so that the next opening has none of it to read from the log.
     ///
     /// # Errors
-    /// What the disk says; it is tried again by itself, and nothing is lost. [`Error::Failed`].
+    /// What the disk says, a full one too: the flush is tried again by itself, and nothing is lost. [`Error::Failed`].
     pub fn flush(&self) -> Result<(), Error> {
         self.rotate()?;
         self.core().mail.ask(Job::Flushed)
     }
 
     /// As [`Db::flush`], then waits until the merges are done that the database wants by itself.
+    ///
+    /// # Errors
+    /// As [`Db::flush`], and those of a merge, which is tried again.
     pub fn settle(&self) -> Result<(), Error> {
         self.rotate()?;
         self.core().mail.ask(Job::Settled)
     }
 
-    /// As [`Db::flush`], then merges all tables: each key stands once on the disk then, and what was deleted is gone.
+    /// As [`Db::flush`], then merges all tables: each key stands once on the disk then, and what was deleted is gone, what
+    /// has expired too. Reads and writes go on meanwhile; it reads and writes nearly all there is.
+    ///
+    /// # Errors
+    /// As [`Db::flush`], and those of a merge.
     pub fn compact(&self) -> Result<(), Error> {
         self.rotate()?;
         self.core().mail.ask(Job::Compact)
     }
 
     /// Makes `dir`, which must not be there, a database with all that was written before this call. It shares the tables' files with
-    /// this one where the file system can, and is durable when this returns.
+    /// this one where the file system can, and is durable when this returns; elsewhere they are copied, and nothing else is flushed
+    /// meanwhile. Until it is whole it is called `dir` with `.partial` behind; what is left there of a try before is removed.
+    ///
+    /// # Errors
+    /// `dir` is there; what the disk refuses; damage of a table, which a checkpoint would only hide.
     pub fn checkpoint(&self, dir: impl AsRef<Path>) -> Result<(), Error> {
         self.rotate()?;
         let dir = dir.as_ref().to_path_buf();
