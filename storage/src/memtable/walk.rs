@@ -167,12 +167,12 @@ async fn shared_bytes(memtable: &Memtable, pace: &mut Pace) -> usize {
 }
 
 /// A tree key as bytes whose order is its order.
-fn bytes_of(key: TreeKey<'_>) -> impl Iterator<Item = u8> {
+pub(super) fn bytes_of(key: TreeKey<'_>) -> impl Iterator<Item = u8> {
     key.0.0.to_be_bytes().into_iter().chain(key.1.iter().copied())
 }
 
 /// Eight bytes behind the first `skip`; zeros behind the end.
-fn prefix(key: TreeKey<'_>, skip: usize) -> u64 {
+pub(super) fn prefix(key: TreeKey<'_>, skip: usize) -> u64 {
     let mut bytes = [0; 8];
     for (to, from) in bytes.iter_mut().zip(bytes_of(key).skip(skip)) {
         *to = from;

@@ -58,7 +58,9 @@ fn what_returned_survives_kill_9_at_any_moment() {
     eprintln!("{writes} writes, {rotations} log segments begun while they went on");
 }
 
-fn all_are_found(count: u64) {
+#[test]
+fn a_million_puts_survive_kill_9() {
+    let count = 1_000_000;
     let dir = tempfile::tempdir().unwrap();
     let (db_dir, told_path) = (dir.path().join("db"), dir.path().join("told"));
     let told = Told::open(&told_path);
@@ -69,15 +71,4 @@ fn all_are_found(count: u64) {
     for _ in 0..2 {
         assert_eq!(counted(&db_dir), count);
     }
-}
-
-#[test]
-fn a_hundred_thousand_puts_survive_kill_9() {
-    all_are_found(100_000);
-}
-
-#[test]
-#[ignore = "for release builds: ten times as long"]
-fn a_million_puts_survive_kill_9() {
-    all_are_found(1_000_000);
 }

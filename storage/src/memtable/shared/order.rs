@@ -4,7 +4,7 @@
 use super::{Memtable, Stored};
 use crate::iter::{Head, Span, Way};
 use crate::memory::prefetch;
-use crate::sst::TreeKey;
+use crate::memtable::walk::{bytes_of, prefix};
 use std::cmp::Ordering as Order3;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
@@ -156,18 +156,4 @@ impl Walk {
         let record = self.memtable.visible(place, self.version)?;
         Some(Head { key: self.memtable.at(place).key, record })
     }
-}
-
-/// A tree key as bytes whose order is its order.
-fn bytes_of(key: TreeKey<'_>) -> impl Iterator<Item = u8> {
-    key.0.0.to_be_bytes().into_iter().chain(key.1.iter().copied())
-}
-
-/// Eight bytes behind the first `skip`; zeros behind the end.
-fn prefix(key: TreeKey<'_>, skip: usize) -> u64 {
-    let mut bytes = [0; 8];
-    for (to, from) in bytes.iter_mut().zip(bytes_of(key).skip(skip)) {
-        *to = from;
-    }
-    u64::from_be_bytes(bytes)
 }
