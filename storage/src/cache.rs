@@ -1,4 +1,4 @@
-//! The block cache of a store: verified blocks, by table and offset, within a budget of bytes that may change.
+//! The block cache of a store: verified blocks, by table and number, within a budget of bytes that may change.
 //!
 //! Blocks stand in slots of one page each, side by side in huge pages: a block at a page of its own somewhere costs a walk over the
 //! page tables for each look. Each table knows in which slots its blocks are ([`Places`]), so that a hit asks no map; the map, which
@@ -7,7 +7,6 @@
 use crate::memory::{Pages, prefetch};
 use crate::mix::mix;
 use crate::sst::block::Block;
-use crate::sst::index::BlockPlace;
 use crate::sst::view::View;
 use quick_cache::unsync::{Cache, DefaultLifecycle};
 use quick_cache::{OptionsBuilder, Weighter};
@@ -20,6 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use zerocopy::little_endian::{U16, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
+/// A table's handle, and the number of a block in it.
 type Key = (u64, u64);
 
 /// What a block costs besides its bytes: the cache's own records of it, and of what it remembers of evicted ones.
@@ -152,8 +152,10 @@ impl Hasher for Mixer {
 #[derive(Default)]
 struct Slots {
     chunks: Vec<Pages>,
-    /// Who is in each slot, and whether it was hit since the map heard of it.
-    of: Vec<(Key, Cell<bool>)>,
+    /// Who is in each slot.
+    of: Vec<Key>,
+    /// Whether it was hit since the map heard of it: by itself, for every hit looks here.
+    hit: Vec<Cell<bool>>,
 }
 
 impl Slots {
@@ -167,7 +169,8 @@ impl Slots {
     fn grow(&mut self, free: &mut Vec<u32>) -> u32 {
         let first = self.of.len();
         self.chunks.push(Pages::zeroed(CHUNK_SLOTS * SLOT_BYTES / size_of::<u64>()));
-        self.of.resize_with(first + CHUNK_SLOTS, || ((0, 0), Cell::new(false)));
+        self.of.resize(first + CHUNK_SLOTS, (0, 0));
+        self.hit.resize_with(first + CHUNK_SLOTS, Cell::default);
         free.extend((first as u32 + 1..(first + CHUNK_SLOTS) as u32).rev());
         first as u32
     }
@@ -186,11 +189,13 @@ impl Slots {
         for (number, to) in movers.zip(std::iter::from_fn(|| kept.pop())) {
             let from = (number - first) as usize * SLOT_BYTES;
             self.slot_mut(to).copy_from_slice(&chunk.bytes()[from..from + SLOT_BYTES]);
-            let key = self.of[number as usize].0;
-            self.of[to as usize] = (key, Cell::new(false));
+            let key = self.of[number as usize];
+            self.of[to as usize] = key;
+            self.hit[to as usize].set(false);
             moved.push((key, to));
         }
         self.of.truncate(first as usize);
+        self.hit.truncate(first as usize);
         *free = kept;
         Some(moved)
     }
@@ -213,24 +218,25 @@ impl Slots {
         let slot = self.slot_mut(number);
         slot[..HEAD_BYTES].copy_from_slice(head.as_bytes());
         slot[HEAD_BYTES..HEAD_BYTES + block.raw().len()].copy_from_slice(block.raw());
-        self.of[number as usize] = (key, Cell::new(false));
+        self.of[number as usize] = key;
+        self.hit[number as usize].set(false);
     }
 }
 
 /// Keeps blocks: [`BlockCache`], or several of them.
 pub trait Blocks {
     /// Looks into a block of the table with this handle, if it is here.
-    fn look<T>(&self, table: (u64, &Places), place: BlockPlace, into: impl FnOnce(View<'_>) -> T) -> Option<T>;
+    fn look<T>(&self, table: (u64, &Places), number: usize, into: impl FnOnce(View<'_>) -> T) -> Option<T>;
     /// Keeps a block of the table with this handle, making room; one larger than an eighth of the budget is not kept.
-    fn insert(&self, table: (u64, &Arc<Places>), place: BlockPlace, block: &Block);
+    fn insert(&self, table: (u64, &Arc<Places>), number: usize, block: &Block);
 }
 
 /// Keeps blocks for walks too.
 pub(crate) trait Near: Send + Sync {
     /// A block of the table with this handle, if it is here.
-    fn copy(&self, table: (u64, &Places), place: BlockPlace) -> Option<Block>;
+    fn copy(&self, table: (u64, &Places), number: usize) -> Option<Block>;
     /// As [`Blocks::insert`].
-    fn keep(&self, table: (u64, &Arc<Places>), place: BlockPlace, block: &Block);
+    fn keep(&self, table: (u64, &Arc<Places>), number: usize, block: &Block);
 }
 
 /// Blocks of all tables of a store.
@@ -270,29 +276,29 @@ impl BlockCache {
         Reader { cache: self, map: self.map.borrow(), slots: self.slots.borrow() }
     }
 
-    fn hold(&self, table: (u64, &Arc<Places>), place: BlockPlace, block: &Block) {
+    fn hold(&self, table: (u64, &Arc<Places>), number: usize, block: &Block) {
         let mut map = self.map.borrow_mut();
         self.tell_hits(&map);
-        let (key, most) = ((table.0, place.offset), map.capacity() / 8);
+        let (key, most) = ((table.0, number as u64), map.capacity() / 8);
         let in_slot = HEAD_BYTES + block.raw().len() <= SLOT_BYTES;
         let kept = if !in_slot {
             Kept::Heap(block.clone())
         } else if most as usize >= SLOT_BYTES + BLOCK_OVERHEAD_BYTES {
             let mut slots = self.slots.borrow_mut();
             let taken = lock(&self.free).pop();
-            let number = taken.unwrap_or_else(|| slots.grow(&mut lock(&self.free)));
-            slots.lay(number, key, block);
-            Kept::Slot { number, free: self.free.clone() }
+            let slot = taken.unwrap_or_else(|| slots.grow(&mut lock(&self.free)));
+            slots.lay(slot, key, block);
+            Kept::Slot { number: slot, free: self.free.clone() }
         } else {
             return;
         };
-        let held = Held { places: table.1.clone(), block: place.number, kept };
+        let held = Held { places: table.1.clone(), block: number, kept };
         if Weight.weight(&key, &held) <= most {
             let at = if let Kept::Slot { number, .. } = held.kept { number + 1 } else { ON_HEAP };
             map.insert(key, held);
             // What stood there before is dropped by now, and it may not have been admitted.
             let stays = map.peek(&key).is_some();
-            table.1.set(place.number, if stays { at } else { NOWHERE });
+            table.1.set(number, if stays { at } else { NOWHERE });
         }
         assert!(map.weight() <= map.capacity(), "the cache stays within its budget");
     }
@@ -324,9 +330,8 @@ impl BlockCache {
         let mut touched = self.touched.borrow_mut();
         let from = touched.len().saturating_sub(TOLD_AT_ONCE);
         for number in touched.drain(from..) {
-            let (key, hit) = &slots.of[number as usize];
-            hit.set(false);
-            map.get(key);
+            slots.hit[number as usize].set(false);
+            map.get(&slots.of[number as usize]);
         }
     }
 
@@ -342,14 +347,14 @@ impl BlockCache {
 }
 
 impl Blocks for BlockCache {
-    fn look<T>(&self, table: (u64, &Places), place: BlockPlace, into: impl FnOnce(View<'_>) -> T) -> Option<T> {
+    fn look<T>(&self, table: (u64, &Places), number: usize, into: impl FnOnce(View<'_>) -> T) -> Option<T> {
         let reader = self.reader();
-        let view = reader.get(table, place).and_then(Spot::view);
+        let view = reader.get(table, number).and_then(Spot::view);
         view.map(into)
     }
 
-    fn insert(&self, table: (u64, &Arc<Places>), place: BlockPlace, block: &Block) {
-        self.hold(table, place, block);
+    fn insert(&self, table: (u64, &Arc<Places>), number: usize, block: &Block) {
+        self.hold(table, number, block);
     }
 }
 
@@ -363,10 +368,10 @@ pub struct Reader<'c> {
 impl Reader<'_> {
     /// A block of the table with this handle.
     #[inline]
-    pub fn get(&self, table: (u64, &Places), place: BlockPlace) -> Option<Spot<'_>> {
-        let spot = match table.1.get(place.number) {
+    pub fn get(&self, table: (u64, &Places), number: usize) -> Option<Spot<'_>> {
+        let spot = match table.1.get(number) {
             NOWHERE => None,
-            ON_HEAP => self.map.get(&(table.0, place.offset)).and_then(|held| match &held.kept {
+            ON_HEAP => self.map.get(&(table.0, number as u64)).and_then(|held| match &held.kept {
                 Kept::Heap(block) => Some(Spot::Heap(block)),
                 Kept::Slot { .. } => None,
             }),
@@ -382,12 +387,13 @@ impl Reader<'_> {
 
     #[inline]
     fn touch(&self, number: u32) {
-        if !self.slots.of[number as usize].1.replace(true) {
+        let hit = &self.slots.hit[number as usize];
+        if !hit.replace(true) {
             let mut touched = self.cache.touched.borrow_mut();
             if touched.len() < TOUCHED_MAX {
                 touched.push(number);
             } else {
-                self.slots.of[number as usize].1.set(false);
+                hit.set(false);
             }
         }
     }

@@ -20,14 +20,10 @@ fn block(number: usize) -> Block {
     Block::verify(Bytes::from(out), &id, 0, "t").expect("just made")
 }
 
-fn place(number: usize) -> BlockPlace {
-    BlockPlace { number, offset: number as u64 * 4096, bytes: 3100 }
-}
-
 /// How many blocks are there, each being what it should be.
 fn count(cache: &BlockCache, places: &Arc<Places>) -> usize {
     let there = |number: &usize| {
-        let version = cache.look((1, places), place(*number), |view| {
+        let version = cache.look((1, places), *number, |view| {
             let entry = view.find((K, &key(*number)), *number as u64).expect("the block of this key");
             assert_eq!(entry.record.value, Some(&[*number as u8; 3000][..]), "block {number}");
             entry.record.version
@@ -40,7 +36,7 @@ fn count(cache: &BlockCache, places: &Arc<Places>) -> usize {
 #[test]
 fn a_smaller_budget_takes_memory_and_no_block_for_another() {
     let (cache, places) = (BlockCache::new(12 << 20, 3), Arc::new(Places::new(BLOCKS)));
-    (0..BLOCKS).for_each(|number| cache.insert((1, &places), place(number), &block(number)));
+    (0..BLOCKS).for_each(|number| cache.insert((1, &places), number, &block(number)));
     let chunks = |cache: &BlockCache| cache.slots.borrow().chunks.len();
     let (many, before) = (count(&cache, &places), chunks(&cache));
     assert!(many > 2000 && before >= 5, "{many} blocks in {before} chunks");
@@ -52,6 +48,6 @@ fn a_smaller_budget_takes_memory_and_no_block_for_another() {
         assert!(chunks(&cache) <= most, "{} chunks for {budget} bytes", chunks(&cache));
     }
     cache.set_budget(12 << 20);
-    (0..BLOCKS).for_each(|number| cache.insert((1, &places), place(number), &block(number)));
+    (0..BLOCKS).for_each(|number| cache.insert((1, &places), number, &block(number)));
     assert!(count(&cache, &places) > 2000, "what it gave back it may have again");
 }

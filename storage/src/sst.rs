@@ -5,6 +5,7 @@ pub mod builder;
 pub mod compress;
 pub mod filter;
 pub mod footer;
+mod guide;
 pub mod index;
 mod old;
 pub mod properties;

@@ -266,10 +266,23 @@ impl<D: Disk> Tree<D> {
     ///
     /// # Panics
     /// When `keys` or `each` writes to the tree.
-    pub fn look<'k>(&self, keys: impl IntoIterator<Item = Sought<'k>>, mut each: impl FnMut(Lookup<'_>)) {
+    pub fn look<'k>(&self, keys: impl IntoIterator<Item = Sought<'k>>, each: impl FnMut(Lookup<'_>)) {
+        let keys = keys.into_iter();
+        // What is laid out for many costs a single one dearly.
+        match keys.size_hint() {
+            (_, Some(1)) => self.look_by::<1>(keys, each),
+            _ => self.look_by::<SIDE_BY_SIDE>(keys, each),
+        }
+    }
+
+    fn look_by<'k, const N: usize>(
+        &self,
+        mut keys: impl Iterator<Item = Sought<'k>>,
+        mut each: impl FnMut(Lookup<'_>),
+    ) {
         let (active, frozen, version) = (self.state.active.borrow(), self.state.frozen.borrow(), self.state.version());
-        let (mut keys, log_time_ms, inside) = (keys.into_iter(), self.state.log_time_ms(), self.state.inside.borrow());
-        let mut some = [Sought::default(); SIDE_BY_SIDE];
+        let (log_time_ms, inside) = (self.state.log_time_ms(), self.state.inside.borrow());
+        let mut some = [Sought::default(); N];
         loop {
             let mut count = 0;
             for (place, key) in some.iter_mut().zip(&mut keys) {
@@ -278,9 +291,9 @@ impl<D: Disk> Tree<D> {
                 count += 1;
             }
             let some = &some[..count];
-            let mut hints = [Hint::default(); SIDE_BY_SIDE];
+            let mut hints = [Hint::default(); N];
             some.iter().zip(&mut hints).for_each(|(key, hint)| *hint = active.hint(key.hash));
-            let mut slots = [None; SIDE_BY_SIDE];
+            let mut slots = [None; N];
             let mut missing = 0;
             for ((key, hint), slot) in some.iter().zip(hints).zip(&mut slots) {
                 *slot = active.get_hinted(key.tree_key(), hint).or_else(|| in_frozen(&frozen, *key));
@@ -296,20 +309,20 @@ impl<D: Disk> Tree<D> {
             } else {
                 self.look_in_tables(&version, some, &slots, &mut each);
             }
-            if count < SIDE_BY_SIDE {
+            if count < N {
                 return;
             }
         }
     }
 
-    fn look_in_tables(
+    fn look_in_tables<const N: usize>(
         &self,
         version: &Version<D>,
         keys: &[Sought<'_>],
-        slots: &[Option<Record<'_>>],
+        slots: &[Option<Record<'_>>; N],
         each: &mut impl FnMut(Lookup<'_>),
     ) {
-        let mut found = [Search::Open; SIDE_BY_SIDE];
+        let mut found = [Search::Open; N];
         for (found, _) in found.iter_mut().zip(slots).filter(|(_, slot)| slot.is_some()) {
             *found = Search::Elsewhere;
         }

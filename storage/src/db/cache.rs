@@ -3,7 +3,6 @@
 use crate::cache::{BlockCache, Blocks, Near, Places};
 use crate::mix::mix;
 use crate::sst::block::Block;
-use crate::sst::index::BlockPlace;
 use crate::sst::view::View;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -42,8 +41,8 @@ impl SharedCache {
     }
 
     #[inline]
-    fn part(&self, table: u64, place: BlockPlace) -> MutexGuard<'_, BlockCache> {
-        let hash = mix(table << 32 ^ place.number as u64);
+    fn part(&self, table: u64, number: usize) -> MutexGuard<'_, BlockCache> {
+        let hash = mix(table << 32 ^ number as u64);
         locked(&self.parts[((hash >> 32) as usize * self.parts.len()) >> 32])
     }
 }
@@ -53,22 +52,22 @@ fn locked(part: &Mutex<BlockCache>) -> MutexGuard<'_, BlockCache> {
 }
 
 impl Near for SharedCache {
-    fn copy(&self, table: (u64, &Places), place: BlockPlace) -> Option<Block> {
-        self.look(table, place, Block::of)
+    fn copy(&self, table: (u64, &Places), number: usize) -> Option<Block> {
+        self.look(table, number, Block::of)
     }
 
-    fn keep(&self, table: (u64, &Arc<Places>), place: BlockPlace, block: &Block) {
-        self.insert(table, place, block);
+    fn keep(&self, table: (u64, &Arc<Places>), number: usize, block: &Block) {
+        self.insert(table, number, block);
     }
 }
 
 impl Blocks for SharedCache {
     #[inline]
-    fn look<T>(&self, table: (u64, &Places), place: BlockPlace, into: impl FnOnce(View<'_>) -> T) -> Option<T> {
-        self.part(table.0, place).look(table, place, into)
+    fn look<T>(&self, table: (u64, &Places), number: usize, into: impl FnOnce(View<'_>) -> T) -> Option<T> {
+        self.part(table.0, number).look(table, number, into)
     }
 
-    fn insert(&self, table: (u64, &Arc<Places>), place: BlockPlace, block: &Block) {
-        self.part(table.0, place).insert(table, place, block);
+    fn insert(&self, table: (u64, &Arc<Places>), number: usize, block: &Block) {
+        self.part(table.0, number).insert(table, number, block);
     }
 }

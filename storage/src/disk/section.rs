@@ -3,7 +3,7 @@
 use crate::disk::files::OpenFile;
 use crate::disk::{ALIGN, Mapped};
 use crate::error::DiskError;
-use memmap2::{Mmap, MmapMut, MmapOptions};
+use memmap2::{Advice, Mmap, MmapMut, MmapOptions};
 use std::ops::{Deref, Range};
 
 /// Bytes of a file in memory that nobody has checked yet. The only way to them is [`Section::verify`].
@@ -29,6 +29,9 @@ impl Deref for Pages {
     }
 }
 
+/// What is asked to be read at once, bytes: the system reads no less than this for one request, whatever its settings are.
+const ASKED_BYTES: usize = 128 << 10;
+
 /// A mapping of a file whose pages are not in memory yet.
 pub struct Unread {
     map: Mmap,
@@ -39,13 +42,32 @@ pub struct Unread {
 impl Unread {
     /// Maps `range` of a file that is never written again; none when it does not lie in the file, or is empty.
     pub fn map(file: &OpenFile, range: &Range<u64>) -> Option<Unread> {
-        Some(Unread { map: mapped(file, range)?, path: file.path.clone(), offset: range.start })
+        let map = mapped(file, range)?;
+        // Else a touched page has the system read what surrounds it too: blocks, up to megabytes where a disk is set to read far
+        // ahead. Where it cannot be said, too much is read.
+        let _ = map.advise(Advice::Random);
+        Some(Unread { map, path: file.path.clone(), offset: range.start })
     }
 
     /// The pages it stands in: where they begin, and their bytes.
     pub fn pages(&self) -> (*const u8, usize) {
         let skip = self.map.as_ptr().addr() % ALIGN;
         (self.map.as_ptr().wrapping_sub(skip), (skip + self.map.len()).next_multiple_of(ALIGN))
+    }
+
+    /// Its pages in parts that are each to be asked for at once.
+    pub fn parts(&self) -> impl Iterator<Item = (*const u8, usize)> + use<> {
+        let (start, bytes) = self.pages();
+        let part = move |from: usize| (start.wrapping_add(from), ASKED_BYTES.min(bytes - from));
+        (0..bytes).step_by(ASKED_BYTES).map(part)
+    }
+
+    /// Asks the system to read it, without waiting.
+    fn asked(self) -> Unread {
+        let parts = (0..self.map.len()).step_by(ASKED_BYTES);
+        // Where it cannot be asked, locking reads page by page.
+        parts.for_each(|at| drop(self.map.advise_range(Advice::WillNeed, at, ASKED_BYTES.min(self.map.len() - at))));
+        self
     }
 
     /// Locks what has been read meanwhile; none when it may not be, or cannot be read.
@@ -65,7 +87,9 @@ impl Section {
     /// the check. Where that many bytes may not be locked, or locking fails, an anonymous mapping filled by `pread` and made
     /// read-only holds a copy.
     pub fn load(file: &OpenFile, range: Range<u64>) -> Result<Section, DiskError> {
-        Unread::map(file, &range).and_then(Unread::lock).map_or_else(|| Section::load_copy(file, range), Ok)
+        Unread::map(file, &range)
+            .and_then(|unread| unread.asked().lock())
+            .map_or_else(|| Section::load_copy(file, range), Ok)
     }
 
     /// The second choice of [`Section::load`] alone. Blocking.

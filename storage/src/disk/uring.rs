@@ -124,16 +124,16 @@ impl UringDisk {
         CString::new(absolute.as_os_str().as_bytes()).map_err(|error| DiskError::io(path, "name", error.into()))
     }
 
-    /// Brings a mapping's pages into memory. What cannot be read is told when they are locked.
-    async fn populate(&self, unread: Unread) -> Unread {
-        // SAFETY: the pages are those of a mapping that the operation owns; it is only read.
-        let op = unsafe {
-            self.ring.op(unread, |unread| {
-                let (start, bytes) = unread.pages();
-                opcode::Madvise::new(start.cast(), bytes as libc::off_t, libc::MADV_POPULATE_READ).build()
-            })
-        };
-        op.await.keep
+    /// Brings a mapping's pages into memory: asks for all of them, then waits. What cannot be read is told when they are locked.
+    async fn populate(&self, mut unread: Unread) -> Unread {
+        let all = std::iter::once((unread.pages(), libc::MADV_POPULATE_READ));
+        let parts: Vec<_> = unread.parts().map(|part| (part, libc::MADV_WILLNEED)).chain(all).collect();
+        for ((start, bytes), advice) in parts {
+            let entry = opcode::Madvise::new(start.cast(), bytes as libc::off_t, advice).build();
+            // SAFETY: the pages are those of a mapping that the operation owns, however it ends; it is only read.
+            unread = unsafe { self.ring.op(unread, |_| entry) }.await.keep;
+        }
+        unread
     }
 
     async fn open_raw(&self, path: &str, flags: i32) -> Result<OpenFile, DiskError> {

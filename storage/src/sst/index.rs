@@ -1,6 +1,7 @@
 //! The sparse index: one fixed-size entry per block, searched where it is mapped (FORMAT.md §2.2).
 
 use crate::sst::TreeKey;
+use crate::sst::guide::Guide;
 use ringkv_wire::ids::KeyspaceId;
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
@@ -129,6 +130,7 @@ pub struct Index<'m> {
     entries: &'m [IndexEntry],
     keys: &'m [u8],
     skip: usize,
+    guide: Option<&'m Guide>,
 }
 
 impl<'m> Index<'m> {
@@ -142,7 +144,31 @@ impl<'m> Index<'m> {
             entries: <[IndexEntry]>::ref_from_bytes(entries).ok()?,
             keys,
             skip: usize::from(skip),
+            guide: None,
         })
+    }
+
+    /// The same, searched with its guide.
+    #[inline]
+    pub(crate) fn guided(self, guide: &'m Guide) -> Index<'m> {
+        Index { guide: Some(guide), ..self }
+    }
+
+    /// What makes its searches shorter.
+    pub(crate) fn guide(&self) -> Guide {
+        match self.entries {
+            // Else they are not in order.
+            [first, .., last] if first.keyspace == last.keyspace => Guide::new(self.prefixes),
+            _ => Guide::default(),
+        }
+    }
+
+    /// Where the last prefix that is not above `wanted` can be, how many there are.
+    #[inline]
+    fn around(&self, wanted: u64) -> (usize, usize) {
+        let count = self.prefixes.len();
+        let (from, to) = self.guide.map_or((0, count), |guide| guide.around(wanted, count));
+        (from, to.min(count).saturating_sub(from))
     }
 
     /// Whether every separator lies inside and ascends, and every block lies below `blocks_end`, in order.
@@ -190,26 +216,73 @@ impl<'m> Index<'m> {
         Some((KeyspaceId(entry.keyspace.get()), key))
     }
 
-    /// The block that holds `key` if any does: the last one whose separator is not greater. `key` lies between the table's least
-    /// and greatest.
+    /// A search for the block that [`Index::find`] finds, by the first bytes that decide; none when they cannot.
     #[inline]
-    pub fn find(&self, key: TreeKey<'_>) -> Option<BlockPlace> {
+    pub(crate) fn seek(&self, key: TreeKey<'_>) -> Option<Seek<'m>> {
+        let [first, .., last] = self.entries else { return None };
+        if first.keyspace != last.keyspace || first.keyspace.get() != key.0.0 {
+            return None;
+        }
+        let wanted = prefix(key.1, self.skip);
+        let (at, left) = self.around(wanted);
+        Some(Seek { prefixes: self.prefixes, wanted, at, left })
+    }
+
+    /// The number of the block that holds `key` if any does: the last one whose separator is not greater. `key` lies between the
+    /// table's least and greatest.
+    #[inline]
+    pub fn find(&self, key: TreeKey<'_>) -> Option<usize> {
         let rest = key.1.get(self.skip..).unwrap_or_default();
-        let [first, .., last] = self.entries else { return self.place(0) };
+        let [first, .., last] = self.entries else { return (!self.entries.is_empty()).then_some(0) };
         // The last block may go on into another keyspace than it begins with.
         if first.keyspace != last.keyspace || first.keyspace.get() != key.0.0 {
             let before = |entry: &IndexEntry| self.key_of(entry).is_none_or(|separator| separator <= (key.0, rest));
-            return self.place(self.entries.partition_point(before).checked_sub(1)?);
+            return self.entries.partition_point(before).checked_sub(1);
         }
         let wanted = prefix(rest, 0);
-        let at = last_up_to(self.prefixes, wanted);
+        let (from, left) = self.around(wanted);
+        let at = from + last_up_to(&self.prefixes[from..from + left], wanted);
         if self.prefixes[at].get() != wanted {
-            return self.place(at);
+            return Some(at);
         }
         // Separators that begin like the key: the rest decides.
         let same = self.prefixes[..=at].partition_point(|prefix| prefix.get() < wanted);
         let before = |entry: &IndexEntry| self.key_of(entry).is_none_or(|(_, bytes)| bytes <= rest);
-        self.place((same + self.entries[same..=at].partition_point(before)).checked_sub(1)?)
+        (same + self.entries[same..=at].partition_point(before)).checked_sub(1)
+    }
+}
+
+/// A search for a key that others go along with: each step is made in all before the next one, so that what they wait for comes
+/// together.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Seek<'m> {
+    prefixes: &'m [U64],
+    wanted: u64,
+    at: usize,
+    left: usize,
+}
+
+impl Seek<'_> {
+    /// Goes on to the ends.
+    #[inline]
+    pub(crate) fn all<const N: usize>(seeks: &mut [Seek<'_>; N]) {
+        let most = seeks.iter().map(|seek| seek.left).max().unwrap_or(0);
+        // How often a search halves what is left of `most`.
+        for _ in 0..most.next_power_of_two().trailing_zeros() {
+            for seek in seeks.iter_mut() {
+                let half = seek.left / 2;
+                let next = seek.at + half;
+                let below = seek.prefixes.get(next).is_some_and(|prefix| prefix.get() <= seek.wanted);
+                seek.at = if below { next } else { seek.at };
+                seek.left -= half;
+            }
+        }
+    }
+
+    /// The block it came to; none when whole keys must decide.
+    #[inline]
+    pub(crate) fn number(&self) -> Option<usize> {
+        self.prefixes.get(self.at).filter(|prefix| prefix.get() != self.wanted).map(|_| self.at)
     }
 }
 

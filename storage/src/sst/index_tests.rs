@@ -28,13 +28,44 @@ proptest! {
         prop_assert!(index.verify(blocks as u64 * 100));
         prop_assert!(!index.verify(blocks as u64 * 100 - 1), "the last block ends behind the blocks");
         for (at, key) in keys.iter().enumerate() {
-            prop_assert_eq!(index.find(tree_key(key)).map(|place| place.number), Some(at / cut));
+            prop_assert_eq!(index.find(tree_key(key)), Some(at / cut));
         }
         // Any other key between the first and the last: the answer is the block behind whose first key it would stand, or the one before.
         if keys[0] <= probe && probe <= keys[keys.len() - 1] {
-            let found = index.find(tree_key(&probe)).map(|place| place.number).expect("a block");
+            let found = index.find(tree_key(&probe)).expect("a block");
             let last_before = keys.partition_point(|key| *key <= probe) - 1;
             prop_assert!(found == last_before / cut || (found == last_before / cut + 1 && found * cut == last_before + 1), "{found}");
+        }
+    }
+
+    /// With a guide or without, alone or in step with others, a search comes to the same block.
+    #[test]
+    fn all_ways_lead_to_the_same_block(
+        keys in prop::collection::btree_set(prop::collection::vec(prop::sample::select(vec![b'0', b'5', b'9', 255]), 5..12), 500..900),
+        probes in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..12), 8),
+    ) {
+        let keys: Vec<_> = keys.into_iter().map(|key| (1, key)).collect();
+        let (mut builder, mut before) = (IndexBuilder::default(), None);
+        for (number, key) in keys.iter().enumerate() {
+            builder.add(before.map(tree_key), tree_key(key), number as u64 * 100, 100);
+            before = Some(key);
+        }
+        let (blocks, mut section) = (builder.blocks(), Vec::new());
+        let skip = shared_bytes(tree_key(&keys[0]), tree_key(&keys[keys.len() - 1]));
+        builder.finish(skip, &mut section);
+        let plain = Index::new(&section, blocks, skip).unwrap();
+        let guide = plain.guide();
+        let guided = plain.guided(&guide);
+        let probes: Vec<_> = probes.into_iter().map(|probe| (1, probe)).collect();
+        for some in keys.chunks_exact(8).chain([&probes[..]]) {
+            let mut seeks = [Seek::default(); 8];
+            some.iter().zip(&mut seeks).for_each(|(key, seek)| *seek = guided.seek(tree_key(key)).unwrap());
+            Seek::all(&mut seeks);
+            for (key, seek) in some.iter().zip(&seeks) {
+                let expected = plain.find(tree_key(key));
+                prop_assert_eq!(guided.find(tree_key(key)), expected);
+                prop_assert!(seek.number().is_none_or(|number| Some(number) == expected));
+            }
         }
     }
 
@@ -79,5 +110,5 @@ fn a_block_that_goes_on_into_the_next_keyspace_is_found_for_it() {
     builder.add(Some((KeyspaceId(1), b"c")), (KeyspaceId(1), b"x"), 10, 10);
     builder.finish(0, &mut section);
     let index = Index::new(&section, 2, 0).unwrap();
-    assert_eq!(index.find((KeyspaceId(2), b"a")).map(|place| place.number), Some(1));
+    assert_eq!(index.find((KeyspaceId(2), b"a")), Some(1));
 }

@@ -7,6 +7,7 @@ use crate::sst::block::{Block, compression_of};
 use crate::sst::compress::Compression;
 use crate::sst::filter::Filter;
 use crate::sst::footer::{FOOTER_BYTES, Footer, Section};
+use crate::sst::guide::Guide;
 use crate::sst::index::{BlockPlace, Index, shared_bytes};
 use crate::sst::properties::Properties;
 use crate::sst::view::View;
@@ -97,6 +98,7 @@ pub struct Known {
     properties: Properties,
     /// Of a version 1 table: its index as it would be laid today.
     old_index: Option<Vec<u8>>,
+    guide: Guide,
     /// The first thing found wrong with its bytes.
     damage: OnceLock<StorageError>,
 }
@@ -163,7 +165,9 @@ impl<D: Disk> Table<D> {
         };
         let old_index = if footer.version > 1 { None } else { old_index(&sections, &footer) };
         let (damage, places) = (OnceLock::new(), Arc::new(Places::new(footer.blocks as usize)));
-        let known = Known { path, place, handle, places, footer, sections, properties, old_index, damage };
+        let guide = Guide::default();
+        let mut known = Known { path, place, handle, places, footer, sections, properties, old_index, guide, damage };
+        known.guide = known.index().map(|index| index.guide()).unwrap_or_default();
         Ok(Arc::new(Table { disk, file, known: Arc::new(known), trash, doomed: AtomicBool::new(false) }))
     }
 
@@ -185,7 +189,7 @@ impl<D: Disk> Table<D> {
             Ok(block) => block,
             Err(_) => self.read_once(place).await.inspect_err(|error| self.found_damaged(error))?,
         };
-        cache.insert((self.handle, &self.places), place, &block);
+        cache.insert((self.handle, &self.places), place.number, &block);
         Ok(block)
     }
 
@@ -222,9 +226,9 @@ impl Known {
     pub fn properties(&self) -> &Properties {
         &self.properties
     }
-    /// Bytes mapped.
+    /// Bytes mapped, and of what makes searches in them shorter.
     pub fn mapped_bytes(&self) -> usize {
-        self.sections.len()
+        self.sections.len() + self.guide.bytes()
     }
     /// Index, filter and properties, as one piece, verified when it was opened.
     pub(crate) fn sections(&self) -> &[u8] {
@@ -256,15 +260,21 @@ impl Known {
             Some(made) => made,
             None => section(&self.sections, &self.footer, &self.footer.index)?,
         };
-        Index::new(section, self.footer.blocks as usize, self.footer.skip)
+        Some(Index::new(section, self.footer.blocks as usize, self.footer.skip)?.guided(&self.guide))
     }
     /// The filter, if it has one.
     pub fn filter(&self) -> Option<Filter<'_>> {
         Filter::new(section(&self.sections, &self.footer, &self.footer.filter)?, self.footer.pieces)
     }
 
-    /// The block that may hold `key`, whose hash is `hash`; none when the table surely has no such key.
-    pub fn locate(&self, key: TreeKey<'_>, hash: u64) -> Option<BlockPlace> {
+    /// Where a block stands.
+    pub(crate) fn place_of(&self, number: usize) -> Result<BlockPlace, StorageError> {
+        let place = self.index().and_then(|index| index.place(number));
+        place.ok_or_else(|| damaged(&self.path, self.footer.index.range.start, format!("block {number}"), "none"))
+    }
+
+    /// The number of the block that may hold `key`, whose hash is `hash`; none when the table surely has no such key.
+    pub fn locate(&self, key: TreeKey<'_>, hash: u64) -> Option<usize> {
         if !self.properties.covers(key)
             || self.filter().is_some_and(|filter| !filter.may_contain(self.place.id.filter_hash(hash)))
         {

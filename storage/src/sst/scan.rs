@@ -88,7 +88,7 @@ impl<D: Disk> TableScan<D> {
         scan.next_block = Some(match (edge.and_then(key_of), way) {
             (Some(key), _) if key < scan.table.properties().least() => 0,
             (Some(key), _) if scan.table.properties().covers(key) => {
-                scan.table.index().and_then(|index| index.find(key)).map_or(0, |place| place.number)
+                scan.table.index().and_then(|index| index.find(key)).unwrap_or(0)
             }
             (None, Way::Up) => 0,
             _ => last,
@@ -190,7 +190,7 @@ impl<D: Disk> TableScan<D> {
     /// A block that somebody keeps.
     fn near_block(&self, place: BlockPlace) -> Option<Block> {
         let (near, _) = self.near.as_ref()?;
-        near.copy(self.table.in_cache(), place)
+        near.copy(self.table.in_cache(), place.number)
     }
 
     async fn far_block(&mut self, place: BlockPlace) -> Result<Block, StorageError> {
@@ -203,7 +203,7 @@ impl<D: Disk> TableScan<D> {
             }
         };
         if let Some((near, left)) = &mut self.near {
-            near.keep(self.table.kept_as(), place, &block);
+            near.keep(self.table.kept_as(), place.number, &block);
             *left -= 1;
         }
         self.near.take_if(|(_, left)| *left == 0);

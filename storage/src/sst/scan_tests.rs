@@ -97,7 +97,9 @@ proptest! {
         let (table, cache) = (table(&entries, Compression::Lz4), BlockCache::new(1 << 20, 1));
         for key in entries.keys().chain(&probes) {
             let (tree_key, hash) = ((key.0, key.1.as_slice()), key_hash(key.0, &key.1));
-            let block = table.locate(tree_key, hash).map(|place| block_on(table.read_block(place, &cache)).unwrap());
+            let block = table.locate(tree_key, hash).map(|number| {
+                block_on(table.read_block(table.place_of(number).unwrap(), &cache)).unwrap()
+            });
             let found = block.as_ref().and_then(Block::view).map(|view| find_in(view, tree_key, hash));
             let got = match found {
                 Some(crate::sst::reader::Found::Value(value)) => Some((value.version, Some(value.value.to_vec()))),

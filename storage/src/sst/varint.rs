@@ -25,6 +25,15 @@ pub(super) fn take(bytes: &mut &[u8]) -> Option<u64> {
         *bytes = rest;
         return Some(u64::from(first));
     }
+    // As most versions are.
+    if let [second, third, left @ ..] = rest
+        && *third < 0x80
+    {
+        let low = u64::from(first & 0x7f) | u64::from(second & 0x7f) << 7;
+        let is_long = *second >= 0x80;
+        *bytes = if is_long { left } else { &rest[1..] };
+        return Some(if is_long { low | u64::from(*third) << 14 } else { low });
+    }
     take_long(bytes)
 }
 

@@ -26,7 +26,7 @@ pub async fn verify_table<D: Disk>(table: &Arc<Table<D>>) -> Result<(), StorageE
                 return Err(problem("keys in order"));
             }
             let hash = key_hash(key.0, key.1);
-            if table.locate(key, hash) != Some(place) || block.position(key, hash) != Some(at) {
+            if table.locate(key, hash) != Some(place.number) || block.position(key, hash) != Some(at) {
                 return Err(problem("keys that index, filter and tags lead to"));
             }
             counted.count(key, &entry.record);

@@ -152,23 +152,37 @@ impl<'b> View<'b> {
     }
 
     /// The number of the entry of `key`, whose hash is `hash`: only entries with its tag are looked at.
-    #[inline]
     pub fn position(&self, key: TreeKey<'_>, hash: u64) -> Option<usize> {
-        let mut tagged = memchr::memchr_iter(tag(hash), self.tags);
-        if self.prefix.len() < KEYSPACE_BYTES {
-            // A block with several keyspaces: rare.
-            let mut laid = Vec::with_capacity(KEYSPACE_BYTES + key.1.len());
-            lay_key(key, &mut laid);
-            return tagged
-                .find(|at| self.entry(*at).is_some_and(|entry| self.compare(&entry, &laid) == Ordering::Equal));
-        }
-        let suffix = self.suffix_of(key)?;
-        tagged.find(|at| self.entry(*at).is_some_and(|entry| entry.suffix == suffix))
+        self.find_from(0, key, hash).map(|(at, _)| at)
     }
 
     /// The entry of `key`, whose hash is `hash`.
     pub fn find(&self, key: TreeKey<'_>, hash: u64) -> Option<Entry<'b>> {
-        self.entry(self.position(key, hash)?)
+        self.find_from(0, key, hash).map(|(_, entry)| entry)
+    }
+
+    /// The same with its number, when it is not in front of number `from`.
+    #[inline]
+    pub(crate) fn find_from(&self, from: usize, key: TreeKey<'_>, hash: u64) -> Option<(usize, Entry<'b>)> {
+        if self.prefix.len() < KEYSPACE_BYTES {
+            // A block with several keyspaces: rare.
+            let mut laid = Vec::with_capacity(KEYSPACE_BYTES + key.1.len());
+            lay_key(key, &mut laid);
+            return self.first_tagged(from, hash, |entry| self.compare(entry, &laid) == Ordering::Equal);
+        }
+        let suffix = self.suffix_of(key)?;
+        self.first_tagged(from, hash, |entry| entry.suffix == suffix)
+    }
+
+    #[inline]
+    fn first_tagged(&self, mut from: usize, hash: u64, is: impl Fn(&Entry<'_>) -> bool) -> Option<(usize, Entry<'b>)> {
+        loop {
+            from += memchr::memchr(tag(hash), self.tags.get(from..)?)?;
+            match self.entry(from) {
+                Some(entry) if is(&entry) => return Some((from, entry)),
+                _ => from += 1,
+            }
+        }
     }
 
     /// The number of the first entry whose key is not less than a laid key; [`View::count`] when all are less.
@@ -182,15 +196,14 @@ impl<'b> View<'b> {
         low
     }
 
-    /// Asks for the memory of the entry that is probably the one.
+    /// The number of the first entry that may be of a key with this hash, its memory asked for.
     #[inline]
-    pub(crate) fn prefetch_entry(&self, hash: u64) {
-        if let Some(at) = memchr::memchr(tag(hash), self.tags)
-            && let Some(start) = self.offset(at)
-        {
-            prefetch(self.entries.get(start));
-            prefetch(self.entries.get(start + 64));
-            prefetch(self.entries.get(start + 120));
-        }
+    pub(crate) fn hint(&self, hash: u64) -> Option<usize> {
+        let at = memchr::memchr(tag(hash), self.tags)?;
+        let start = self.offset(at)?;
+        prefetch(self.entries.get(start));
+        prefetch(self.entries.get(start + 64));
+        prefetch(self.entries.get(start + 120));
+        Some(at)
     }
 }

@@ -45,9 +45,19 @@ impl<D: Disk> Member<D> {
 pub(crate) struct Run<D: Disk> {
     /// By key.
     members: Vec<Member<D>>,
-    /// Bytes that all first keys but the very first share, and what the first keys have behind them.
+    /// Bytes that all first keys share, of a single table its first and last one, and what first and last keys have behind them.
     skip: usize,
-    firsts: Vec<(u32, u64)>,
+    firsts: Vec<u128>,
+    lasts: Vec<u128>,
+}
+
+/// Runs of so many tables are not searched but counted through: nobody can guess where a search turns.
+const COUNTED_MAX: usize = 16;
+
+/// A number that compares as keys do that share `skip` bytes, up to equality.
+#[inline]
+fn number(key: TreeKey<'_>, skip: usize) -> u128 {
+    u128::from(key.0.0) << u64::BITS | u128::from(prefix(key.1, skip))
 }
 
 impl<D: Disk> Run<D> {
@@ -58,9 +68,23 @@ impl<D: Disk> Run<D> {
         let shared = |(a, b): (TreeKey<'_>, TreeKey<'_>)| {
             if a.0 == b.0 { a.1.iter().zip(b.1).take_while(|(a, b)| a == b).count() } else { 0 }
         };
-        let skip = keys().next().zip(keys().next_back()).map_or(0, shared);
-        let firsts = keys().map(|key| (key.0.0, prefix(key.1, skip))).collect();
-        Run { members, skip, firsts }
+        let last = members.last().map(|last| match members.len() {
+            1 => last.entry.bounds.greatest(),
+            _ => last.entry.bounds.least(),
+        });
+        let skip = keys().next().zip(last).map_or(0, shared);
+        let firsts = keys().map(|key| number(key, skip)).collect();
+        let last = |member: &Member<D>| {
+            let (least, greatest) = (member.entry.bounds.least(), member.entry.bounds.greatest());
+            // One that does not share what is skipped lies behind all keys that do.
+            if skip == 0 || (least.0 == greatest.0 && greatest.1.starts_with(&least.1[..skip])) {
+                number(greatest, skip)
+            } else {
+                u128::MAX
+            }
+        };
+        let lasts = members.iter().map(last).collect();
+        Run { members, skip, firsts, lasts }
     }
 
     /// Those of its tables that are among these; none when none is.
@@ -77,21 +101,30 @@ impl<D: Disk> Run<D> {
     /// The table that holds `key` if any does.
     #[inline]
     pub(crate) fn member_for(&self, key: TreeKey<'_>) -> Option<&Member<D>> {
-        if let [only] = &self.members[..] {
-            return only.entry.bounds.cover(key).then_some(only);
-        }
         let first = self.members.first()?.entry.bounds.least();
-        let begins_before = |member: &Member<D>| member.entry.bounds.least() <= key;
         // Only of keys that share what is skipped does the rest tell the order.
-        let behind = if key.0 == first.0 && key.1.get(..self.skip) == Some(&first.1[..self.skip]) {
-            let wanted = (key.0.0, prefix(key.1, self.skip));
-            let below = self.firsts.partition_point(|first| *first < wanted);
-            let equal = self.firsts[below..].iter().take_while(|first| **first == wanted).count();
-            below + self.members[below..below + equal].partition_point(begins_before)
+        if self.skip > 0 && !(key.0 == first.0 && key.1.starts_with(&first.1[..self.skip])) {
+            return self.member_by_keys(key, &self.members);
+        }
+        let wanted = number(key, self.skip);
+        let behind = if self.firsts.len() <= COUNTED_MAX {
+            self.firsts.iter().map(|first| usize::from(*first <= wanted)).sum()
         } else {
-            self.members.partition_point(begins_before)
+            self.firsts.partition_point(|first| *first <= wanted)
         };
-        let member = &self.members[behind.checked_sub(1)?];
+        let at = usize::checked_sub(behind, 1)?;
+        if self.firsts[at] < wanted && wanted < self.lasts[at] {
+            return Some(&self.members[at]);
+        }
+        let equal = self.firsts[..behind].iter().rev().take_while(|first| **first == wanted).count();
+        // The one before those that begin alike may go on into them.
+        self.member_by_keys(key, &self.members[(behind - equal).saturating_sub(1)..behind])
+    }
+
+    /// The same among some of its tables, by whole keys.
+    fn member_by_keys<'r>(&'r self, key: TreeKey<'_>, members: &'r [Member<D>]) -> Option<&'r Member<D>> {
+        let behind = members.partition_point(|member| member.entry.bounds.least() <= key);
+        let member = &members[behind.checked_sub(1)?];
         member.entry.bounds.cover(key).then_some(member)
     }
 }
@@ -162,5 +195,61 @@ impl<D: Disk> RunScan<D> {
         }
         self.scan = None;
         Ok(false)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::fault::FaultDisk;
+    use crate::manifest::Bounds;
+    use crate::sst::TableId;
+    use crate::sst::reader::TableRef;
+    use proptest::prelude::*;
+    use ringkv_wire::ids::KeyspaceId;
+
+    type Key = (KeyspaceId, Vec<u8>);
+
+    /// Of few letters and lengths, mostly behind a common beginning longer than what is looked at first.
+    fn key() -> impl Strategy<Value = Key> {
+        let letters = prop::collection::vec(prop_oneof![Just(0_u8), Just(b'a'), Just(b'b'), Just(255)], 0..4);
+        let front = prop_oneof![Just(&b""[..]), Just(&b"common-front-"[..]), Just(&b"common-fronz-"[..])];
+        let keyspace = prop_oneof![3 => Just(1_u32), 1 => Just(2)];
+        (keyspace, front, letters)
+            .prop_map(|(keyspace, front, letters)| (KeyspaceId(keyspace), [front, &letters].concat()))
+    }
+
+    fn laid(key: &Key) -> TreeKey<'_> {
+        (key.0, &key.1)
+    }
+
+    fn run(edges: &[Key]) -> Run<FaultDisk> {
+        let member = |(number, edge): (usize, &[Key])| {
+            let bounds = Bounds::of(laid(&edge[0]), laid(&edge[edge.len() - 1]));
+            let place = TableRef { id: TableId([0; 16]), number: number as u64, bytes: 0 };
+            let gone = StorageError::Interrupted { what: "a table of this test" };
+            Member { entry: Arc::new(TableEntry { place, level: 1, run: 1, bounds }), table: Err(Arc::new(gone)) }
+        };
+        Run::new(edges.chunks(2).enumerate().map(member).collect())
+    }
+
+    proptest! {
+        #[test]
+        fn a_key_is_in_the_table_that_whole_keys_tell(
+            edges in prop::collection::btree_set(key(), 1..60),
+            keyspace in any::<bool>(),
+            probes in prop::collection::vec(key(), 1..40),
+        ) {
+            let one = |key: &Key| keyspace || key.0 == KeyspaceId(1);
+            let edges: Vec<Key> = edges.into_iter().filter(one).collect();
+            prop_assume!(!edges.is_empty());
+            let run = run(&edges);
+            for probe in probes.iter().chain(&edges) {
+                let cover = |member: &&Member<FaultDisk>| member.entry.bounds.cover(laid(probe));
+                let expected = run.members().iter().find(cover).map(|member| member.entry.place.number);
+                let got = run.member_for(laid(probe)).map(|member| member.entry.place.number);
+                prop_assert_eq!(got, expected, "{:?} in {:?}", probe, &edges);
+            }
+        }
     }
 }

@@ -8,16 +8,18 @@ use crate::engine::EngineState;
 use crate::error::StorageError;
 use crate::iter::Span;
 use crate::manifest::{Flushed, TableEntry, TreeRecord};
-use crate::sst::NEVER_MS;
-use crate::sst::index::BlockPlace;
+use crate::sst::index::Seek;
 use crate::sst::reader::{Found, Table, find_in};
 use crate::sst::view::View;
+use crate::sst::{NEVER_MS, Record};
 use crate::tree::run::{Member, Run};
 use crate::tree::{Lookup, Sought};
 use std::sync::Arc;
 
-/// Keys looked up side by side.
+/// Keys looked up side by side, most.
 pub(crate) const SIDE_BY_SIDE: usize = 32;
+/// Keys whose searches in indexes go along with each other.
+const LANES: usize = 8;
 
 /// What the manifest says of a tree, opened.
 pub(crate) struct Version<D: Disk> {
@@ -32,8 +34,8 @@ pub(crate) enum Search<'c> {
     /// In none of the runs so far.
     #[default]
     Open,
-    /// This entry of this block.
-    Found(View<'c>, usize),
+    /// This record of a block.
+    Found(Record<'c>),
     /// A block must be read, or an error told.
     Disk,
     /// Found before runs were looked at.
@@ -44,9 +46,11 @@ pub(crate) enum Search<'c> {
 enum Near<'c, D: Disk> {
     Nowhere,
     Table(&'c Table<D>),
-    Place(&'c Table<D>, BlockPlace),
+    Passed(&'c Table<D>),
+    Numbered(&'c Table<D>, usize),
     Block(Spot<'c>),
-    View(View<'c>),
+    /// A block, and the first of its entries that may be the key's.
+    Entry(View<'c>, usize),
     /// A table is closed, or a block not in the cache.
     Unknown,
 }
@@ -162,9 +166,14 @@ impl<D: Disk> Version<D> {
 
     /// Looks keys up in filters and the block cache, side by side; those that are not `Open` are left alone. Each step is made for
     /// all keys before the next one: their memory comes together.
-    pub(crate) fn search<'c>(&'c self, cache: &'c Reader<'_>, keys: &[Sought<'_>], found: &mut [Search<'c>]) {
+    pub(crate) fn search<'c, const N: usize>(
+        &'c self,
+        cache: &'c Reader<'_>,
+        keys: &[Sought<'_>],
+        found: &mut [Search<'c>; N],
+    ) {
         for run in &self.runs {
-            let mut near = [const { Near::<D>::Nowhere }; SIDE_BY_SIDE];
+            let mut near = [const { Near::<D>::Nowhere }; N];
             for ((key, found), near) in keys.iter().zip(found.iter()).zip(&mut near) {
                 if matches!(found, Search::Open) {
                     *near = in_run(run, *key);
@@ -172,30 +181,32 @@ impl<D: Disk> Version<D> {
             }
             for (key, near) in keys.iter().zip(&mut near) {
                 if let Near::Table(table) = *near {
-                    let place = table.index().and_then(|index| index.find(key.tree_key()));
-                    *near = place.map_or(Near::Nowhere, |place| Near::Place(table, place));
+                    *near = if table.may_contain(key.hash) { Near::Passed(table) } else { Near::Nowhere };
                 }
             }
+            for (keys, near) in keys.chunks(LANES).zip(near.chunks_mut(LANES)) {
+                in_indexes(keys, near);
+            }
             for near in &mut near {
-                if let Near::Place(table, place) = *near {
-                    *near = in_cache(table, place, cache);
+                if let Near::Numbered(table, number) = *near {
+                    *near = in_cache(table, number, cache);
                 }
             }
             for (key, near) in keys.iter().zip(&mut near) {
                 if let Near::Block(spot) = near {
-                    let view = spot.view();
-                    view.inspect(|view| view.prefetch_entry(key.hash));
-                    *near = view.map_or(Near::Unknown, Near::View);
+                    *near = spot.view().map_or(Near::Unknown, |view| {
+                        view.hint(key.hash).map_or(Near::Nowhere, |at| Near::Entry(view, at))
+                    });
                 }
             }
             for ((key, found), near) in keys.iter().zip(found.iter_mut()).zip(&near) {
                 match near {
-                    Near::View(view) => {
-                        let at = view.position(key.tree_key(), key.hash);
-                        *found = at.map_or(Search::Open, |at| Search::Found(*view, at));
+                    Near::Entry(view, at) => {
+                        let entry = view.find_from(*at, key.tree_key(), key.hash);
+                        *found = entry.map_or(Search::Open, |(_, entry)| Search::Found(entry.record));
                     }
                     Near::Unknown => *found = Search::Disk,
-                    Near::Nowhere | Near::Table(_) | Near::Place(..) | Near::Block(_) => {}
+                    Near::Nowhere | Near::Table(_) | Near::Passed(_) | Near::Numbered(..) | Near::Block(_) => {}
                 }
             }
         }
@@ -206,12 +217,12 @@ impl<D: Disk> Version<D> {
         for run in &self.runs {
             let Some(member) = run.member_for(key.tree_key()) else { continue };
             let table = member.table.as_ref().map_err(|error| error.as_ref().clone())?;
-            let Some(place) = table.locate(key.tree_key(), key.hash) else { continue };
+            let Some(number) = table.locate(key.tree_key(), key.hash) else { continue };
             let in_view = |view: View<'_>| find_in(view, key.tree_key(), key.hash);
-            let cached = cache.look(table.in_cache(), place, in_view);
+            let cached = cache.look(table.in_cache(), number, in_view);
             let found = match cached {
                 Some(found) => Some(found),
-                None => table.read_block(place, cache).await?.view().map(in_view),
+                None => table.read_block(table.place_of(number)?, cache).await?.view().map(in_view),
             };
             match found {
                 Some(Found::Nothing) | None => {}
@@ -253,16 +264,33 @@ impl<D: Disk> Version<D> {
 #[inline]
 fn in_run<'c, D: Disk>(run: &'c Run<D>, key: Sought<'_>) -> Near<'c, D> {
     let Some(member) = run.member_for(key.tree_key()) else { return Near::Nowhere };
-    match &member.table {
-        Ok(table) if table.may_contain(key.hash) => Near::Table(table),
-        Ok(_) => Near::Nowhere,
-        Err(_) => Near::Unknown,
+    member.table.as_ref().map_or(Near::Unknown, |table| Near::Table(table))
+}
+
+/// The blocks that may hold keys: at most [`LANES`] of them.
+#[inline]
+fn in_indexes<D: Disk>(keys: &[Sought<'_>], near: &mut [Near<'_, D>]) {
+    let mut seeks = [Seek::default(); LANES];
+    if let [_, _, ..] = keys {
+        for ((key, near), seek) in keys.iter().zip(near.iter()).zip(&mut seeks) {
+            if let Near::Passed(table) = near {
+                *seek = table.index().and_then(|index| index.seek(key.tree_key())).unwrap_or_default();
+            }
+        }
+        Seek::all(&mut seeks);
+    }
+    for ((key, near), seek) in keys.iter().zip(near).zip(&seeks) {
+        if let Near::Passed(table) = *near {
+            let whole = || table.index().and_then(|index| index.find(key.tree_key()));
+            let number = seek.number().or_else(whole);
+            *near = number.map_or(Near::Nowhere, |number| Near::Numbered(table, number));
+        }
     }
 }
 
 #[inline]
-fn in_cache<'c, D: Disk>(table: &Table<D>, place: BlockPlace, cache: &'c Reader<'_>) -> Near<'c, D> {
-    let Some(spot) = cache.get(table.in_cache(), place) else { return Near::Unknown };
+fn in_cache<'c, D: Disk>(table: &Table<D>, number: usize, cache: &'c Reader<'_>) -> Near<'c, D> {
+    let Some(spot) = cache.get(table.in_cache(), number) else { return Near::Unknown };
     spot.prefetch();
     Near::Block(spot)
 }
@@ -272,9 +300,7 @@ impl Search<'_> {
     #[inline]
     pub(crate) fn lookup(&self, log_time_ms: u64) -> Lookup<'_> {
         match self {
-            Search::Found(view, at) => {
-                view.entry(*at).map_or(Lookup::Absent, |entry| Lookup::of(entry.record, log_time_ms))
-            }
+            Search::Found(record) => Lookup::of(*record, log_time_ms),
             Search::Disk => Lookup::Disk,
             Search::Open | Search::Elsewhere => Lookup::Absent,
         }
