@@ -1,5 +1,5 @@
 //! Reading a table in the order of its keys, either way: many blocks at a time past the block cache, or, for the first blocks of a walk
-//! that is probably short, one by one through it.
+//! that is probably short, a few at a time through it.
 
 use crate::cache::Near;
 use crate::disk::Disk;
@@ -16,7 +16,9 @@ use std::sync::Arc;
 
 /// Bytes read at once.
 const AHEAD_BYTES: u64 = 128 << 10;
-/// So many blocks of a walk are read one by one and kept.
+/// The same while a walk is probably short: takes a disk hardly longer than one block.
+const NEAR_BYTES: u64 = 16 << 10;
+/// So many blocks of a walk are looked for in the cache, and kept there.
 const NEAR_BLOCKS: usize = 8;
 
 /// A scan over the records of a table, in order.
@@ -25,6 +27,8 @@ pub struct TableScan<D: Disk> {
     way: Way,
     /// The number of the block that comes next.
     next_block: Option<usize>,
+    /// The last block that the walk can need.
+    last_block: usize,
     /// Where the first blocks are looked for and kept, and how many more of them.
     near: Option<(Arc<dyn Near>, usize)>,
     /// Bytes read ahead and where they start.
@@ -53,10 +57,12 @@ impl<D: Disk> TableScan<D> {
 
     /// A scan from a block on.
     pub fn starting_at(table: Arc<Table<D>>, next_block: usize) -> TableScan<D> {
+        let last_block = last_of(&table);
         TableScan {
             table,
             way: Way::Up,
             next_block: Some(next_block),
+            last_block,
             near: None,
             ahead: (0, Bytes::new()),
             block: None,
@@ -66,7 +72,8 @@ impl<D: Disk> TableScan<D> {
         }
     }
 
-    /// A scan at the first record of a span, seen in this direction; it does not end with the span.
+    /// A scan at the first record of a span, seen in this direction; it ends with a block, behind the
+    /// span's end.
     pub async fn within(table: Arc<Table<D>>, span: &Span, way: Way) -> Result<TableScan<D>, StorageError> {
         TableScan::near(table, span, way, None).await
     }
@@ -80,19 +87,13 @@ impl<D: Disk> TableScan<D> {
     ) -> Result<TableScan<D>, StorageError> {
         let near = near.map(|near| (near, NEAR_BLOCKS));
         let mut scan = TableScan { way, near, ..TableScan::new(table) };
-        let edge = match way {
-            Way::Up => Some(span.start.as_slice()),
-            Way::Down => span.end.as_deref(),
+        let (start, end) = (Some(span.start.as_slice()), span.end.as_deref());
+        let ((edge, opposite), back) = match way {
+            Way::Up => ((start, end), Way::Down),
+            Way::Down => ((end, start), Way::Up),
         };
-        let last = scan.table.index().map_or(0, |index| index.blocks().saturating_sub(1));
-        scan.next_block = Some(match (edge.and_then(key_of), way) {
-            (Some(key), _) if key < scan.table.properties().least() => 0,
-            (Some(key), _) if scan.table.properties().covers(key) => {
-                scan.table.index().and_then(|index| index.find(key)).unwrap_or(0)
-            }
-            (None, Way::Up) => 0,
-            _ => last,
-        });
+        scan.next_block = Some(block_at(&scan.table, edge, way));
+        scan.last_block = block_at(&scan.table, opposite, back);
         scan.load().await?;
         if let (Some(block), Some(edge)) = (scan.block.as_ref().and_then(Block::view), edge) {
             let first_from = block.first_from(edge);
@@ -181,6 +182,7 @@ impl<D: Disk> TableScan<D> {
             None => self.far_block(place).await?,
         };
         self.next_block = match self.way {
+            _ if place.number == self.last_block => None,
             Way::Up => Some(place.number + 1),
             Way::Down => place.number.checked_sub(1),
         };
@@ -194,26 +196,31 @@ impl<D: Disk> TableScan<D> {
     }
 
     async fn far_block(&mut self, place: BlockPlace) -> Result<Block, StorageError> {
-        let block = match self.read(place).await {
+        let most = if self.near.is_some() { NEAR_BYTES } else { AHEAD_BYTES };
+        let block = match self.read(place, most).await {
             Ok(block) => block,
             Err(_) => {
+                // By itself: it may be a neighbour that cannot be read.
                 self.ahead = (0, Bytes::new());
-                let again = self.read(place).await;
+                let again = self.read(place, 0).await;
                 again.inspect_err(|error| self.table.found_damaged(error))?
             }
         };
         if let Some((near, left)) = &mut self.near {
-            near.keep(self.table.kept_as(), place.number, &block);
+            // What is kept must not hold the memory of its neighbours.
+            let alone = if self.ahead.1.len() > place.bytes as usize { block.view().map(Block::of) } else { None };
+            near.keep(self.table.kept_as(), place.number, alone.as_ref().unwrap_or(&block));
             *left -= 1;
         }
         self.near.take_if(|(_, left)| *left == 0);
         Ok(block)
     }
 
-    async fn read(&mut self, place: BlockPlace) -> Result<Block, StorageError> {
+    /// A block, read with neighbours that come next, up to so many bytes in all, unless it was so read before.
+    async fn read(&mut self, place: BlockPlace, most: u64) -> Result<Block, StorageError> {
         let (start, bytes) = &self.ahead;
         if place.offset < *start || place.end() > start + bytes.len() as u64 {
-            self.read_ahead(place).await?;
+            self.read_ahead(place, most).await?;
         }
         let from = (place.offset - self.ahead.0) as usize;
         let range = from..from + place.bytes as usize;
@@ -227,17 +234,17 @@ impl<D: Disk> TableScan<D> {
         self.table.index()?.place(number)
     }
 
-    async fn read_ahead(&mut self, first: BlockPlace) -> Result<(), StorageError> {
-        let (mut start, mut end, mut number) = (first.offset, first.end(), Some(first.number));
-        // A walk that finds its blocks kept is not expected to need many more.
-        while self.near.is_none() {
-            number = match self.way {
-                Way::Up => number.and_then(|number| number.checked_add(1)),
-                Way::Down => number.and_then(|number| number.checked_sub(1)),
+    async fn read_ahead(&mut self, first: BlockPlace, most: u64) -> Result<(), StorageError> {
+        let (mut start, mut end, mut number) = (first.offset, first.end(), first.number);
+        while number != self.last_block {
+            let next = match self.way {
+                Way::Up => number.checked_add(1),
+                Way::Down => number.checked_sub(1),
             };
-            let Some(place) = number.and_then(|number| self.place(number)) else { break };
+            let Some(place) = next.and_then(|next| self.place(next)) else { break };
+            number = place.number;
             let (low, high) = (start.min(place.offset), end.max(place.end()));
-            if high - low > AHEAD_BYTES {
+            if high - low > most {
                 break;
             }
             (start, end) = (low, high);
@@ -245,6 +252,22 @@ impl<D: Disk> TableScan<D> {
         self.ahead = (start, Bytes::new());
         self.ahead.1 = self.table.read_raw(start, (end - start) as usize).await?;
         Ok(())
+    }
+}
+
+fn last_of(table: &Table<impl Disk>) -> usize {
+    table.index().map_or(0, |index| index.blocks().saturating_sub(1))
+}
+
+/// The block where a walk this way begins that has this edge; where one the other way ends.
+fn block_at(table: &Table<impl Disk>, edge: Option<&[u8]>, way: Way) -> usize {
+    match (edge.and_then(key_of), way) {
+        (Some(key), _) if key < table.properties().least() => 0,
+        (Some(key), _) if table.properties().covers(key) => {
+            table.index().and_then(|index| index.find(key)).unwrap_or(0)
+        }
+        (None, Way::Up) => 0,
+        _ => last_of(table),
     }
 }
 

@@ -1,5 +1,6 @@
 use super::*;
-use crate::cache::BlockCache;
+use crate::cache::{BlockCache, Places};
+use crate::disk::ALIGN;
 use crate::disk::fault::{FaultDisk, block_on};
 use crate::gate::Pace;
 use crate::sst::TableId;
@@ -12,7 +13,9 @@ use crate::sst::writer::TableWriter;
 use proptest::prelude::*;
 use ringkv_wire::ids::KeyspaceId;
 use ringkv_wire::ring::hash::key_hash;
+use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 type Key = (KeyspaceId, Vec<u8>);
 type Entries = BTreeMap<Key, (u64, Option<Vec<u8>>)>;
@@ -35,7 +38,11 @@ fn entries() -> impl Strategy<Value = Entries> {
 
 /// These entries as a table.
 fn table(entries: &Entries, compression: Compression) -> Arc<Table<FaultDisk>> {
-    let (disk, id, trash) = (FaultDisk::new(1), TableId([9; 16]), Trash::default());
+    table_on(&FaultDisk::new(1), entries, compression)
+}
+
+fn table_on(disk: &FaultDisk, entries: &Entries, compression: Compression) -> Arc<Table<FaultDisk>> {
+    let (disk, id, trash) = (disk.clone(), TableId([9; 16]), Trash::default());
     block_on(async {
         let builder = TableBuilder::new(id, 512, compression);
         let spare = (trash.clone(), Pace::default());
@@ -109,5 +116,64 @@ proptest! {
             let expected = entries.get(key).cloned().map(|(version, value)| (if value.is_some() { version } else { 0 }, value));
             prop_assert_eq!(got, expected, "{:?}", key);
         }
+    }
+}
+
+/// Keeps no block.
+struct Nothing;
+
+impl Near for Nothing {
+    fn copy(&self, _: (u64, &Places), _: usize) -> Option<Block> {
+        None
+    }
+    fn keep(&self, _: (u64, &Arc<Places>), _: usize, _: &Block) {}
+}
+
+/// Sectors that cannot be read stop a walk where they are and not before, whatever it reads ahead; behind its end they are not seen.
+#[test]
+fn a_walk_goes_up_to_what_cannot_be_read() {
+    let keys: Vec<Key> = (0..200u8).map(|n| (KeyspaceId(1), vec![n; 4])).collect();
+    let entries: Entries = keys.iter().map(|key| (key.clone(), (1, Some(vec![key.1[0]; 1500])))).collect();
+    let disk = FaultDisk::new(1);
+    let table = table_on(&disk, &entries, Compression::None);
+    let place = |number: usize| table.index().and_then(|index| index.place(number)).expect("a block a key");
+    assert_eq!(table.index().map(|index| index.blocks()), Some(200));
+    let bad = place(100).offset..place(100).end();
+    assert!(disk.set_bad_range("t", bad.clone()));
+    let whole = ALIGN as u64;
+    let readable = |number: usize| {
+        let (from, to) = (place(number).offset / whole * whole, place(number).end().next_multiple_of(whole));
+        to <= bad.start || from >= bad.end
+    };
+    // How many keys a walk sees, and whether an error ends it.
+    let walked = |span: Span, way, near: bool| {
+        let near: Option<Arc<dyn Near>> = if near { Some(Arc::new(Nothing)) } else { None };
+        let Ok(mut scan) = block_on(TableScan::near(table.clone(), &span, way, near)) else { return (0, true) };
+        let mut seen = 0;
+        while scan.head().is_some_and(|head| span.holds(head.key)) {
+            seen += 1;
+            if block_on(scan.next()).is_err() {
+                return (seen, true);
+            }
+        }
+        (seen, false)
+    };
+    let between = |from: usize, to: Option<usize>| Span { start: laid(&keys[from]), end: to.map(|to| laid(&keys[to])) };
+    let last = (0..100).rev().find(|number| readable(*number)).expect("a good block in front");
+    let next = (101..200).find(|number| readable(*number)).expect("a good block behind");
+    for near in [true, false] {
+        assert_eq!(walked(between(50, None), Way::Up, near), (last + 1 - 50, true));
+        assert_eq!(walked(between(0, Some(150)), Way::Down, near), (150 - next, true));
+        assert_eq!(walked(between(next, None), Way::Up, near), (200 - next, false));
+        // Read at once, without what lies behind the end.
+        let reads = Rc::new(Cell::new(0));
+        let counted = reads.clone();
+        disk.set_scheduler(Rc::new(move |_| {
+            counted.set(counted.get() + 1);
+            Box::pin(std::future::ready(()))
+        }));
+        assert_eq!(walked(between(last - 9, Some(last)), Way::Up, near), (9, false));
+        assert_eq!(walked(between(next, Some(next + 9)), Way::Down, near), (9, false));
+        assert_eq!(reads.get(), 2);
     }
 }
