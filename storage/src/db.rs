@@ -107,6 +107,7 @@
 //! [`StorageError::is_damage`]: crate::error::StorageError::is_damage
 //! [`DiskError::NoSpace`]: crate::error::DiskError::NoSpace
 
+mod asynchronous;
 mod batch;
 mod cache;
 mod caller;
@@ -124,6 +125,7 @@ mod view;
 
 pub use crate::engine::EngineStats as Stats;
 pub use crate::sst::compress::Compression;
+pub use asynchronous::{AsyncDb, AsyncRange, AsyncSnapshot, AsyncTree};
 pub use batch::Batch;
 pub use error::Error;
 pub use range::Range;
@@ -134,9 +136,10 @@ pub use tree::Tree;
 use crate::disk::files::Root;
 use crate::memtable::shared::{Blank, Memtable};
 use arc_swap::ArcSwap;
+use asynchronous::Lanes;
 use cache::SharedCache;
-use driver::{Job, Started};
-use log::Op;
+use driver::{Job, Started, heard};
+use log::{Op, SyncPages};
 use ringkv_wire::ids::KeyspaceId;
 pub(crate) use settings::Settings;
 use state::{Core, Memory, Writer};
@@ -170,6 +173,8 @@ struct Open {
     core: Arc<Core>,
     names: Mutex<BTreeMap<Vec<u8>, KeyspaceId>>,
     thread: Option<JoinHandle<()>>,
+    /// Where what futures wait for is done.
+    lanes: Lanes,
     /// Held while it is open.
     _lock: settings::Lock,
 }
@@ -193,17 +198,22 @@ impl Db {
         Db::builder().open(path)
     }
 
+    /// The same database for futures, on any executor.
+    pub fn asynchronous(&self) -> AsyncDb {
+        AsyncDb::of(self.clone())
+    }
+
     /// Settings to open a database with.
     pub fn builder() -> Builder {
         Builder::default()
     }
 
-    fn start(settings: Settings, root: Root, lock: settings::Lock) -> Result<Db, Error> {
+    fn start(settings: Settings, root: Root, lock: settings::Lock, sync_pages: SyncPages) -> Result<Db, Error> {
         let started = driver::start(root.clone(), settings.clone())?;
         let mut redo = Redo::new(&settings);
         let mut apply = |seq, op: Op<'_>| redo.apply(seq, &op);
-        let (log_writer, log, last) = match log::open(&root, started.opened.flushed, settings.log_options(), &mut apply)
-        {
+        let flushed = started.opened.flushed;
+        let (log_writer, log, last) = match log::open(&root, flushed, settings.log_options(), &mut apply, sync_pages) {
             Ok(log) => log,
             Err(error) => {
                 // The directory is somebody else's when this returns.
@@ -232,7 +242,13 @@ impl Db {
         // A thread that ended by now says so to whoever asks it for something.
         let _ = to_thread.send(core.clone());
         full.into_iter().for_each(|(memtable, upto)| core.mail.send(Job::Flush { memtable, upto }));
-        let db = Db(Arc::new(Open { core, names: Mutex::default(), thread: Some(thread), _lock: lock }));
+        let db = Db(Arc::new(Open {
+            core,
+            names: Mutex::default(),
+            thread: Some(thread),
+            lanes: Lanes::default(),
+            _lock: lock,
+        }));
         db.read_names()?;
         Ok(db)
     }
@@ -269,6 +285,12 @@ impl Db {
         Tree::at(self.clone(), NAMES).put(name.as_bytes(), &id.0.to_le_bytes())?;
         names.insert(name.as_bytes().to_vec(), id);
         Ok(Tree::at(self.clone(), id))
+    }
+
+    /// The tree of this name, if nobody has to be waited for to know that there is one.
+    fn known_tree(&self, name: &str) -> Option<Tree> {
+        let id = *self.0.names.try_lock().ok()?.get(name.as_bytes())?;
+        Some(Tree::at(self.clone(), id))
     }
 
     /// Names of all trees, in order.
@@ -316,7 +338,7 @@ impl Db {
     /// What the disk says, a full one too: the flush is tried again by itself, and nothing is lost. [`Error::Failed`].
     pub fn flush(&self) -> Result<(), Error> {
         self.rotate()?;
-        self.core().mail.ask(Job::Flushed)
+        heard(self.core().mail.ask(Job::Flushed).wait())
     }
 
     /// As [`Db::flush`], then waits until the merges are done that the database wants by itself.
@@ -325,7 +347,7 @@ impl Db {
     /// As [`Db::flush`], and those of a merge, which is tried again.
     pub fn settle(&self) -> Result<(), Error> {
         self.rotate()?;
-        self.core().mail.ask(Job::Settled)
+        heard(self.core().mail.ask(Job::Settled).wait())
     }
 
     /// As [`Db::flush`], then merges all tables: each key stands once on the disk then, and what was deleted is gone, what
@@ -335,7 +357,7 @@ impl Db {
     /// As [`Db::flush`], and those of a merge.
     pub fn compact(&self) -> Result<(), Error> {
         self.rotate()?;
-        self.core().mail.ask(Job::Compact)
+        heard(self.core().mail.ask(Job::Compact).wait())
     }
 
     /// Makes `dir`, which must not be there, a database with all that was written before this call. It shares the tables' files with
@@ -347,7 +369,7 @@ impl Db {
     pub fn checkpoint(&self, dir: impl AsRef<Path>) -> Result<(), Error> {
         self.rotate()?;
         let dir = dir.as_ref().to_path_buf();
-        self.core().mail.ask(|reply| Job::Checkpoint(dir, reply))
+        heard(self.core().mail.ask(|reply| Job::Checkpoint(dir, reply)).wait())
     }
 
     fn rotate(&self) -> Result<(), Error> {

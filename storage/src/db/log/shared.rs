@@ -80,16 +80,20 @@ impl Shared {
     /// # Errors
     /// [`StorageError::Poisoned`] once a sync failed: this and every later one, and every append.
     pub fn sync_to(&self, position: Position) -> Result<(), StorageError> {
-        self.check_poison()?;
-        if self.synced_seq() >= position.0 {
+        if self.is_synced(position)? {
             return Ok(());
         }
         let _syncing = lock(&self.syncing);
+        if self.is_synced(position)? { Ok(()) } else { self.sync_appended() }
+    }
+
+    /// Whether everything before `position` is durable.
+    ///
+    /// # Errors
+    /// As [`Shared::sync_to`].
+    pub fn is_synced(&self, position: Position) -> Result<bool, StorageError> {
         self.check_poison()?;
-        if self.synced_seq() >= position.0 {
-            return Ok(());
-        }
-        self.sync_appended()
+        Ok(self.synced_seq() >= position.0)
     }
 
     /// Makes all that was appended durable, the heads of segments without records too.
