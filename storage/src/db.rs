@@ -20,7 +20,8 @@
 //! ```
 //!
 //! A [`Db`] holds named [`Tree`]s of keys and values, bytes both; keys are ordered. All handles are cheap clones that any thread may
-//! use. The programs in `storage/examples` show a cache, a log of events and a secondary index; `storage/docs/choosing.md` tells when
+//! use. The programs in `storage/examples` show a cache, a log of events, a secondary index and
+//! an async program; `storage/docs/choosing.md` tells when
 //! another engine serves better.
 //!
 //! # What survives
@@ -47,14 +48,49 @@
 //! | [`Db::settle`], [`Db::compact`] | besides, merges: of all data in the latter's case |
 //! | [`Builder::open`] | reading what no table holds yet from the log |
 //!
-//! All calls block the thread they are made on; no async runtime is needed or known. In an async program a buffered write or a get that
-//! memory answers takes microseconds and may be called where it is; whatever waits for the disk belongs on the runtime's threads for
-//! blocking calls.
+//! The calls of [`Db`], [`Tree`], [`Snapshot`] and [`Range`] wait on the thread they are made on.
+//!
+//! # In an async program
+//! [`Db::asynchronous`], or [`AsyncDb::open`], is the same database for futures on any executor; none is needed or known besides.
+//!
+//! ```
+//! use ringkv_storage::db::AsyncDb;
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), ringkv_storage::db::Error> {
+//! # let dir = tempfile::tempdir().unwrap();
+//! # let path = dir.path().join("db");
+//! let db = AsyncDb::open(&path).await?;
+//! let users = db.tree("users").await?;
+//! users.put_synced(b"ada", b"1815").await?; // Whoever syncs at the same time shares the sync.
+//! let mut all = users.range(..);
+//! while let Some(item) = all.next().await {
+//!     let (name, born) = item?;
+//!     println!("{name:?} {born:?}");
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! No call of it waits on the executor's thread. What memory answers (a key in a memtable or a cached block, a key that no filter knows, a
+//! buffered write of up to 256 KiB when nobody else is writing and there is room) is done in the first poll, as fast as without futures. What
+//! waits, in the table above, is done by threads of a pool: reads side by side, of each database one write and one sync at a
+//! time. So reads find a thread however many writes wait, and synced writes that wait at a time are durable after two syncs of the disk.
+//!
+//! - **Order**: of two writes the one that was awaited before the other began is the earlier. Those that are polled side by side
+//!   have no order.
+//! - **A future that is dropped** before its first poll did nothing. A write that was polled may be made or not, at once or a little
+//!   later: nobody knows. A read is forgotten; a step of an [`AsyncRange`] is not lost but goes on with the next one. Futures that
+//!   are kept and not polled hold up nobody.
+//! - **Closing**: work that is in the pool holds the database open until it is done, so after dropped futures it may be closed a
+//!   little later than its last handle is dropped. Where the last handle is dropped, the thread waits for the end of the database's threads;
+//!   [`AsyncDb::close`] does that elsewhere.
 //!
 //! # Threads and processes
 //! Two threads of its own for each open database: `ringkv-db` flushes and merges (over io_uring, or where that is refused by ordinary
 //! system calls), `ringkv-db-ready` prepares log segments and memory. They end with the last handle: [`Db`], [`Tree`], [`Batch`],
-//! [`Snapshot`] or [`Range`]. One process has a database open; a second one gets [`Error::InUse`].
+//! [`Snapshot`], [`Range`], or one of the asynchronous kind. For the latter a process has up to 32 more for all its databases,
+//! `ringkv-db-pool`, which end when there was nothing to do for some seconds. One process has a database open; a second one gets [`Error::InUse`].
 //!
 //! # Memory
 //! [`Builder::memtable_bytes`] and [`Builder::cache_bytes`] are nearly all of it. Beyond them: filters and indexes when they take more
