@@ -27,8 +27,7 @@ struct Line {
 }
 
 impl Lane {
-    /// Does this when all before it is done. The answer is none when this or one before it panicked, or when the system gives no
-    /// thread.
+    /// Does this when all before it is done. The answer is none when it panicked, or when the system gives no thread.
     pub fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Answer<T> {
         let (promise, answer) = promise();
         let mut line = self.line();
@@ -56,7 +55,7 @@ struct Turn {
 impl Turn {
     fn work(mut self) {
         while let Some(job) = self.next() {
-            job();
+            pool::attempt(job);
         }
     }
 
@@ -70,7 +69,7 @@ impl Turn {
 }
 
 impl Drop for Turn {
-    /// Given up half way, or never begun: those who wait hear of it.
+    /// It never begins when the system gives no thread: those who wait hear of it.
     fn drop(&mut self) {
         if !self.done {
             let mut line = self.lane.line();

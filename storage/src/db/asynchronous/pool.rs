@@ -57,6 +57,11 @@ pub(super) fn push(job: Job) {
     }
 }
 
+/// Does it. Who waits for one that panics hears of it: what it promised is dropped.
+pub(super) fn attempt(job: Job) {
+    let _ = catch_unwind(AssertUnwindSafe(job));
+}
+
 impl Pool {
     fn queue(&self) -> MutexGuard<'_, Queue> {
         // No job runs under this lock.
@@ -76,8 +81,7 @@ impl Pool {
         loop {
             if let Some(job) = queue.jobs.pop_front() {
                 drop(queue);
-                // Who waits for it hears of it: what was promised is dropped.
-                let _ = catch_unwind(AssertUnwindSafe(job));
+                attempt(job);
                 queue = self.queue();
                 continue;
             }

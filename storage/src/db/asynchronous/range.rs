@@ -32,17 +32,17 @@ pub struct AsyncRange {
 
 #[derive(Debug)]
 enum Walk {
-    Rests(Range),
+    Rests(Box<Range>),
     Walks(Answer<Walked>),
     Ended,
 }
 
 /// What was walked at once, and the rest unless that was all.
-type Walked = (VecDeque<Item>, Option<Range>);
+type Walked = (VecDeque<Item>, Option<Box<Range>>);
 
 impl AsyncRange {
     pub(super) fn of(range: Range) -> AsyncRange {
-        AsyncRange { found: VecDeque::new(), items: *ITEMS.start(), walk: Walk::Rests(range) }
+        AsyncRange { found: VecDeque::new(), items: *ITEMS.start(), walk: Walk::Rests(Box::new(range)) }
     }
 
     /// The same from the last key to the first, to be said before the first step.
@@ -93,7 +93,7 @@ impl AsyncRange {
     }
 }
 
-fn walked(mut range: Range, items: usize) -> Walked {
+fn walked(mut range: Box<Range>, items: usize) -> Walked {
     let (mut found, mut bytes) = (VecDeque::new(), 0);
     while found.len() < items && bytes < BYTES {
         let Some(item) = range.next() else { return (found, None) };
