@@ -3,7 +3,6 @@
 use crate::db::driver::Job;
 use crate::db::log::{Segment, SyncPages};
 use crate::db::{AsyncDb, AsyncTree, Db, Error};
-use crate::disk::helper::Answer;
 use crate::error::StorageError;
 use crate::sst::NEVER_MS;
 use futures_util::future::{join_all, select_all};
@@ -146,25 +145,28 @@ fn neither_a_busy_writer_nor_a_large_value_keeps_the_executor() {
     assert_eq!(tree.blocking().range(..).count(), 103);
 }
 
-/// Keeps whoever wakes it until it is told to go on.
-struct Stalls(Mutex<Receiver<()>>);
+/// Says that it was woken, and keeps whoever did it until it is told to go on.
+struct Stalls(Sender<()>, Mutex<Receiver<()>>);
 
 impl Wake for Stalls {
     fn wake(self: Arc<Self>) {
-        let _ = self.0.lock().expect("no panic").recv();
+        let _ = self.0.send(());
+        let _ = self.1.lock().expect("no panic").recv();
     }
 }
 
-/// The database's thread is kept from flushing until the sender goes.
-fn stall(db: &AsyncDb) -> (Sender<()>, Answer<Result<(), StorageError>>) {
-    let (go_on, may_go_on) = channel();
-    let waker = Waker::from(Arc::new(Stalls(Mutex::new(may_go_on))));
-    let mut answer = db.0.core().mail.ask(Job::Settled);
+/// From now on the database's thread does nothing, until the sender goes.
+fn stall(db: &AsyncDb) -> Sender<()> {
+    let ((stalls, stalled), (go_on, may_go_on)) = (channel(), channel());
+    let waker = Waker::from(Arc::new(Stalls(stalls, Mutex::new(may_go_on))));
+    let mut answer = db.0.core().mail.ask(Job::Flushed);
     // It may have been faster: then nothing is stalled, and one asks again.
-    match Pin::new(&mut answer).poll(&mut Context::from_waker(&waker)) {
-        Poll::Pending => (go_on, answer),
-        Poll::Ready(_) => stall(db),
+    if Pin::new(&mut answer).poll(&mut Context::from_waker(&waker)).is_ready() {
+        return stall(db);
     }
+    drop(waker);
+    stalled.recv().expect("it tells the answer");
+    go_on
 }
 
 /// No memory is left and none comes: a write waits, elsewhere, and reads go on, also those that need the disk.
@@ -176,7 +178,7 @@ fn a_full_memtable_does_not_keep_the_executor() {
         tree.put(b"on disk", b"v").await.expect("written");
         db.compact().await.expect("merged");
     });
-    let (go_on, stalled) = stall(&db);
+    let go_on = stall(&db);
     let (mut written, value) = (0u32, [7; 1000]);
     let mut waiting = loop {
         let key = written.to_be_bytes();
@@ -201,7 +203,6 @@ fn a_full_memtable_does_not_keep_the_executor() {
     assert_eq!(block_on(tree.get(b"on disk")).expect("read").as_deref(), Some(&b"v"[..]));
     assert!(once(&mut waiting).is_pending());
     drop(go_on);
-    drop(stalled);
     block_on(waiting).expect("written");
     block_on(join_all(more)).into_iter().collect::<Result<Vec<()>, Error>>().expect("written");
     assert_eq!(tree.blocking().range(..).count() as u32, written + 52);
