@@ -389,3 +389,25 @@ fn the_first_step_of_a_walk_reads_little() {
         assert_eq!(block_on(range.next()).expect("an item").expect("read").0, key[..]);
     }
 }
+
+/// Somebody else writes the key between the look at it and the write, which is made in the poll, or elsewhere because it is large.
+#[test]
+fn a_change_is_made_of_what_nobody_has_changed_since() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (_db, tree) = open(&dir);
+    for bytes in [4, 300 << 10] {
+        let (mut asked, mine) = (0, vec![7; bytes]);
+        let change = |found: Option<&[u8]>| {
+            asked += 1;
+            if asked == 1 {
+                tree.blocking().put(b"k", b"somebody's")?;
+            } else {
+                assert_eq!(found, Some(&b"somebody's"[..]));
+            }
+            Ok(Some(Some(bytes::Bytes::copy_from_slice(&mine))))
+        };
+        block_on(tree.update(b"k", change)).expect("written");
+        assert_eq!(asked, 2, "{bytes} bytes");
+        assert_eq!(block_on(tree.get(b"k")).expect("read").as_deref(), Some(&mine[..]));
+    }
+}

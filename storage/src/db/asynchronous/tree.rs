@@ -136,7 +136,7 @@ impl AsyncTree {
     }
 
     /// As [`Tree::update`].
-    async fn update(
+    pub(super) async fn update(
         &self,
         key: &[u8],
         mut change: impl FnMut(Option<&[u8]>) -> Result<Option<Option<Bytes>>, Error>,
