@@ -294,9 +294,12 @@ fn work_that_panics_fails_its_own_future_and_the_next_is_done() {
     let dir = tempfile::tempdir().expect("a directory");
     let (db, tree) = open(&dir);
     let lanes = &db.0.0.lanes;
-    assert_eq!(block_on(lanes.writes.run(|| panic!("on purpose"))), None::<()>);
+    let (go_on, may_go_on) = channel::<()>();
+    let first = lanes.writes.run(move || may_go_on.recv().is_err());
+    let (panics, next) = (lanes.writes.run(|| panic!("on purpose")), lanes.writes.run(|| 7));
+    drop(go_on);
+    assert_eq!((block_on(first), block_on(panics), block_on(next)), (Some(true), None::<()>, Some(7)));
     assert_eq!(block_on(super::pool::run(|| panic!("on purpose"))), None::<()>);
-    assert_eq!(block_on(lanes.writes.run(|| 7)), Some(7));
     block_on(tree.put_synced(b"k", b"v")).expect("written");
 }
 
