@@ -20,7 +20,8 @@
 //! ```
 //!
 //! A [`Db`] holds named [`Tree`]s of keys and values, bytes both; keys are ordered. All handles are cheap clones that any thread may
-//! use. The programs in `storage/examples` show a cache, a log of events and a secondary index; `storage/docs/choosing.md` tells when
+//! use. The programs in `storage/examples` show a cache, a log of events, a secondary index and
+//! an async program; `storage/docs/choosing.md` tells when
 //! another engine serves better.
 //!
 //! # What survives
@@ -47,14 +48,49 @@
 //! | [`Db::settle`], [`Db::compact`] | besides, merges: of all data in the latter's case |
 //! | [`Builder::open`] | reading what no table holds yet from the log |
 //!
-//! All calls block the thread they are made on; no async runtime is needed or known. In an async program a buffered write or a get that
-//! memory answers takes microseconds and may be called where it is; whatever waits for the disk belongs on the runtime's threads for
-//! blocking calls.
+//! The calls of [`Db`], [`Tree`], [`Snapshot`] and [`Range`] wait on the thread they are made on.
+//!
+//! # In an async program
+//! [`Db::asynchronous`], or [`AsyncDb::open`], is the same database for futures on any executor; none is needed or known besides.
+//!
+//! ```
+//! use ringkv_storage::db::AsyncDb;
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), ringkv_storage::db::Error> {
+//! # let dir = tempfile::tempdir().unwrap();
+//! # let path = dir.path().join("db");
+//! let db = AsyncDb::open(&path).await?;
+//! let users = db.tree("users").await?;
+//! users.put_synced(b"ada", b"1815").await?; // Whoever syncs at the same time shares the sync.
+//! let mut all = users.range(..);
+//! while let Some(item) = all.next().await {
+//!     let (name, born) = item?;
+//!     println!("{name:?} {born:?}");
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! No call of it waits on the executor's thread. What memory answers (a key in a memtable or a cached block, a key that no filter knows, a
+//! buffered write of up to 256 KiB when nobody else is writing and there is room) is done in the first poll, as fast as without futures. What
+//! waits, in the table above, is done by threads of a pool: reads side by side, of each database one write and one sync at a
+//! time. So reads find a thread however many writes wait, and synced writes that wait at a time are durable after two syncs of the disk.
+//!
+//! - **Order**: of two writes the one that was awaited before the other began is the earlier. Those that are polled side by side
+//!   have no order.
+//! - **A future that is dropped** before its first poll did nothing. A write that was polled may be made or not, at once or a little
+//!   later: nobody knows. A read is forgotten; a step of an [`AsyncRange`] is not lost but goes on with the next one. Futures that
+//!   are kept and not polled hold up nobody.
+//! - **Closing**: work that is in the pool holds the database open until it is done, so after dropped futures it may be closed a
+//!   little later than its last handle is dropped. Where the last handle is dropped, the thread waits for the end of the database's threads;
+//!   [`AsyncDb::close`] does that elsewhere.
 //!
 //! # Threads and processes
 //! Two threads of its own for each open database: `ringkv-db` flushes and merges (over io_uring, or where that is refused by ordinary
 //! system calls), `ringkv-db-ready` prepares log segments and memory. They end with the last handle: [`Db`], [`Tree`], [`Batch`],
-//! [`Snapshot`] or [`Range`]. One process has a database open; a second one gets [`Error::InUse`].
+//! [`Snapshot`], [`Range`], or one of the asynchronous kind. For the latter a process has up to 32 more for all its databases,
+//! `ringkv-db-pool`, which end when there was nothing to do for some seconds. One process has a database open; a second one gets [`Error::InUse`].
 //!
 //! # Memory
 //! [`Builder::memtable_bytes`] and [`Builder::cache_bytes`] are nearly all of it. Beyond them: filters and indexes when they take more
@@ -107,6 +143,7 @@
 //! [`StorageError::is_damage`]: crate::error::StorageError::is_damage
 //! [`DiskError::NoSpace`]: crate::error::DiskError::NoSpace
 
+mod asynchronous;
 mod batch;
 mod cache;
 mod caller;
@@ -124,6 +161,7 @@ mod view;
 
 pub use crate::engine::EngineStats as Stats;
 pub use crate::sst::compress::Compression;
+pub use asynchronous::{AsyncDb, AsyncRange, AsyncSnapshot, AsyncTree};
 pub use batch::Batch;
 pub use error::Error;
 pub use range::Range;
@@ -134,9 +172,10 @@ pub use tree::Tree;
 use crate::disk::files::Root;
 use crate::memtable::shared::{Blank, Memtable};
 use arc_swap::ArcSwap;
+use asynchronous::Lanes;
 use cache::SharedCache;
-use driver::{Job, Started};
-use log::Op;
+use driver::{Job, Started, heard};
+use log::{Op, SyncPages};
 use ringkv_wire::ids::KeyspaceId;
 pub(crate) use settings::Settings;
 use state::{Core, Memory, Writer};
@@ -170,6 +209,8 @@ struct Open {
     core: Arc<Core>,
     names: Mutex<BTreeMap<Vec<u8>, KeyspaceId>>,
     thread: Option<JoinHandle<()>>,
+    /// Where what futures wait for is done.
+    lanes: Lanes,
     /// Held while it is open.
     _lock: settings::Lock,
 }
@@ -193,17 +234,22 @@ impl Db {
         Db::builder().open(path)
     }
 
+    /// The same database for futures, on any executor.
+    pub fn asynchronous(&self) -> AsyncDb {
+        AsyncDb::of(self.clone())
+    }
+
     /// Settings to open a database with.
     pub fn builder() -> Builder {
         Builder::default()
     }
 
-    fn start(settings: Settings, root: Root, lock: settings::Lock) -> Result<Db, Error> {
+    fn start(settings: Settings, root: Root, lock: settings::Lock, sync_pages: SyncPages) -> Result<Db, Error> {
         let started = driver::start(root.clone(), settings.clone())?;
         let mut redo = Redo::new(&settings);
         let mut apply = |seq, op: Op<'_>| redo.apply(seq, &op);
-        let (log_writer, log, last) = match log::open(&root, started.opened.flushed, settings.log_options(), &mut apply)
-        {
+        let flushed = started.opened.flushed;
+        let (log_writer, log, last) = match log::open(&root, flushed, settings.log_options(), &mut apply, sync_pages) {
             Ok(log) => log,
             Err(error) => {
                 // The directory is somebody else's when this returns.
@@ -232,7 +278,13 @@ impl Db {
         // A thread that ended by now says so to whoever asks it for something.
         let _ = to_thread.send(core.clone());
         full.into_iter().for_each(|(memtable, upto)| core.mail.send(Job::Flush { memtable, upto }));
-        let db = Db(Arc::new(Open { core, names: Mutex::default(), thread: Some(thread), _lock: lock }));
+        let db = Db(Arc::new(Open {
+            core,
+            names: Mutex::default(),
+            thread: Some(thread),
+            lanes: Lanes::default(),
+            _lock: lock,
+        }));
         db.read_names()?;
         Ok(db)
     }
@@ -269,6 +321,12 @@ impl Db {
         Tree::at(self.clone(), NAMES).put(name.as_bytes(), &id.0.to_le_bytes())?;
         names.insert(name.as_bytes().to_vec(), id);
         Ok(Tree::at(self.clone(), id))
+    }
+
+    /// The tree of this name, if nobody has to be waited for to know that there is one.
+    fn known_tree(&self, name: &str) -> Option<Tree> {
+        let id = *self.0.names.try_lock().ok()?.get(name.as_bytes())?;
+        Some(Tree::at(self.clone(), id))
     }
 
     /// Names of all trees, in order.
@@ -316,7 +374,7 @@ impl Db {
     /// What the disk says, a full one too: the flush is tried again by itself, and nothing is lost. [`Error::Failed`].
     pub fn flush(&self) -> Result<(), Error> {
         self.rotate()?;
-        self.core().mail.ask(Job::Flushed)
+        heard(self.core().mail.ask(Job::Flushed).wait())
     }
 
     /// As [`Db::flush`], then waits until the merges are done that the database wants by itself.
@@ -325,7 +383,7 @@ impl Db {
     /// As [`Db::flush`], and those of a merge, which is tried again.
     pub fn settle(&self) -> Result<(), Error> {
         self.rotate()?;
-        self.core().mail.ask(Job::Settled)
+        heard(self.core().mail.ask(Job::Settled).wait())
     }
 
     /// As [`Db::flush`], then merges all tables: each key stands once on the disk then, and what was deleted is gone, what
@@ -335,7 +393,7 @@ impl Db {
     /// As [`Db::flush`], and those of a merge.
     pub fn compact(&self) -> Result<(), Error> {
         self.rotate()?;
-        self.core().mail.ask(Job::Compact)
+        heard(self.core().mail.ask(Job::Compact).wait())
     }
 
     /// Makes `dir`, which must not be there, a database with all that was written before this call. It shares the tables' files with
@@ -347,7 +405,7 @@ impl Db {
     pub fn checkpoint(&self, dir: impl AsRef<Path>) -> Result<(), Error> {
         self.rotate()?;
         let dir = dir.as_ref().to_path_buf();
-        self.core().mail.ask(|reply| Job::Checkpoint(dir, reply))
+        heard(self.core().mail.ask(|reply| Job::Checkpoint(dir, reply)).wait())
     }
 
     fn rotate(&self) -> Result<(), Error> {

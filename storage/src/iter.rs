@@ -11,6 +11,7 @@ use crate::tree::run::{Run, RunScan};
 use bytes::Bytes;
 use ringkv_wire::ids::KeyspaceId;
 use std::cmp::Ordering;
+use std::convert::Infallible;
 use std::ops::Bound;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -123,15 +124,45 @@ pub struct Head<'h> {
     pub record: Record<'h>,
 }
 
+/// A walk over a memtable that is one thread's alone: the engine's. [`Infallible`]: there is none, and the iterator may go to another
+/// thread.
+pub trait Own {
+    /// The record it stands at.
+    fn head(&self) -> Option<Head<'_>>;
+    /// Goes one record on; false at the end.
+    fn next(&mut self) -> impl Future<Output = bool>;
+}
+
+impl Own for Walk {
+    #[inline]
+    fn head(&self) -> Option<Head<'_>> {
+        Walk::head(self)
+    }
+
+    fn next(&mut self) -> impl Future<Output = bool> {
+        Walk::next(self)
+    }
+}
+
+impl Own for Infallible {
+    fn head(&self) -> Option<Head<'_>> {
+        match *self {}
+    }
+
+    async fn next(&mut self) -> bool {
+        match *self {}
+    }
+}
+
 /// Where records come from, in order, each key once.
-pub(crate) enum Source<D: Disk> {
-    Memory(Walk),
+pub(crate) enum Source<D: Disk, M = Walk> {
+    Memory(M),
     /// A memtable that others write to meanwhile.
     Shared(shared::Walk),
     Run(Box<RunScan<D>>),
 }
 
-impl<D: Disk> Source<D> {
+impl<D: Disk, M: Own> Source<D, M> {
     #[inline]
     fn head(&self) -> Option<Head<'_>> {
         match self {
@@ -151,9 +182,9 @@ impl<D: Disk> Source<D> {
 }
 
 /// Merges sources: each key once, from the newest source that has it, tombstones too.
-pub struct MergeIter<D: Disk> {
+pub struct MergeIter<D: Disk, M = Walk> {
     /// Newest first.
-    sources: Vec<Source<D>>,
+    sources: Vec<Source<D, M>>,
     way: Way,
     span: Span,
     at: Option<usize>,
@@ -167,9 +198,11 @@ impl<D: Disk> MergeIter<D> {
         let disk = runs.iter().map(|run| Source::Run(Box::new(RunScan::new(run.clone(), span.clone(), way))));
         MergeIter::over(memory.chain(disk).collect(), span, way)
     }
+}
 
+impl<D: Disk, M: Own> MergeIter<D, M> {
     /// Over sources, newest first, each before its first record of the span.
-    pub(crate) fn over(sources: Vec<Source<D>>, span: Span, way: Way) -> MergeIter<D> {
+    pub(crate) fn over(sources: Vec<Source<D, M>>, span: Span, way: Way) -> MergeIter<D, M> {
         MergeIter { sources, way, span, at: None, started: false }
     }
 

@@ -4,6 +4,7 @@
 #![expect(clippy::disallowed_methods, reason = "processes and file systems that end at random moments are waited for")]
 
 mod db {
+    mod asynchronous;
     mod basics;
     mod child;
     mod full;

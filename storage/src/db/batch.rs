@@ -67,21 +67,41 @@ impl Batch {
         self.parts.is_empty()
     }
 
+    /// Of one write, whose sizes are right.
+    pub(super) fn of(db: &Db, op: Op<'_>) -> Batch {
+        let mut batch = Batch::new(db.clone());
+        batch.push(op);
+        batch
+    }
+
     fn add(&mut self, tree: &Tree, key: &[u8], value: Option<&[u8]>, expiry_ms: u64) {
         assert!(tree.is_of(&self.db), "a batch is for the trees of its own database");
         let wrong = check_key(key).and_then(|()| check_value(value.unwrap_or(&[]))).err();
         self.wrong = self.wrong.take().or(wrong);
+        self.push(Op { keyspace: tree.keyspace(), key, value, expiry_ms });
+    }
+
+    fn push(&mut self, op: Op<'_>) {
         let from = self.bytes.len();
-        self.bytes.extend_from_slice(key);
-        self.bytes.extend_from_slice(value.unwrap_or(&[]));
-        let ends = [from, from + key.len(), self.bytes.len()];
-        self.parts.push(Part { keyspace: tree.keyspace(), ends, deletes: value.is_none(), expiry_ms });
+        self.bytes.extend_from_slice(op.key);
+        self.bytes.extend_from_slice(op.value.unwrap_or(&[]));
+        let ends = [from, from + op.key.len(), self.bytes.len()];
+        self.parts.push(Part { keyspace: op.keyspace, ends, deletes: op.value.is_none(), expiry_ms: op.expiry_ms });
     }
 
     pub(super) fn write_to(self, db: &Db, durability: Durability) -> Result<(), Error> {
+        let ops = self.ops(db)?;
+        if ops.is_empty() {
+            return if durability == Durability::Synced { db.sync() } else { Ok(()) };
+        }
+        db.core().write_as(&ops, durability, None).map(drop)
+    }
+
+    /// Its writes, as the log takes them.
+    pub(super) fn ops(&self, db: &Db) -> Result<Vec<Op<'_>>, Error> {
         assert!(std::sync::Arc::ptr_eq(&self.db.0, &db.0), "a batch is for its own database");
-        if let Some(wrong) = self.wrong {
-            return Err(wrong);
+        if let Some(wrong) = &self.wrong {
+            return Err(wrong.clone());
         }
         let op = |part: &Part| {
             let [from, middle, end] = part.ends;
@@ -93,9 +113,6 @@ impl Batch {
         if bytes > BATCH_BYTES_MAX {
             return Err(Error::Size { what: "batch", bytes: bytes as usize, least: 0, most: BATCH_BYTES_MAX as usize });
         }
-        if ops.is_empty() {
-            return if durability == Durability::Synced { db.sync() } else { Ok(()) };
-        }
-        db.core().write_if(&ops, durability, |_| true).map(drop)
+        Ok(ops)
     }
 }

@@ -11,6 +11,7 @@ pub(crate) use jobs::{Driver, Opened};
 pub(crate) use turn::Turning;
 
 use crate::disk::files::Root;
+use crate::disk::helper::{Answer, Promise, promise};
 use crate::disk::plain::PlainDisk;
 use crate::disk::uring::UringDisk;
 use crate::disk::uring::ring::{Ring, RingOptions};
@@ -33,7 +34,7 @@ const AHEAD_BYTES: usize = 16 << 20;
 const LOOK: Duration = Duration::from_millis(50);
 
 /// An answer that somebody waits for.
-pub(crate) type Reply = SyncSender<Result<(), StorageError>>;
+pub(crate) type Reply = Promise<Result<(), StorageError>>;
 
 /// What the thread is asked to do.
 pub(crate) enum Job {
@@ -64,12 +65,17 @@ impl Mail {
         self.thread.unpark();
     }
 
-    /// Asks for a job and waits until it is done.
-    pub fn ask(&self, job: impl FnOnce(Reply) -> Job) -> Result<(), Error> {
-        let (reply, answer) = sync_channel(1);
+    /// Asks for a job; [`heard`] says what the answer means.
+    pub fn ask(&self, job: impl FnOnce(Reply) -> Job) -> Answer<Result<(), StorageError>> {
+        let (reply, answer) = promise();
         self.send(job(reply));
-        Ok(answer.recv().map_err(|_| Error::Failed { cause: ENDED })??)
+        answer
     }
+}
+
+/// What a job came to; there is no answer when the thread has ended.
+pub(crate) fn heard(answer: Option<Result<(), StorageError>>) -> Result<(), Error> {
+    Ok(answer.ok_or(Error::Failed { cause: ENDED })??)
 }
 
 /// The thread, which has opened the engine, and where to send it what all share.

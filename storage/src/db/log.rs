@@ -15,6 +15,7 @@ mod writer;
 
 pub(crate) use frame::{BATCH_BYTES_MAX, batch_bytes};
 pub(crate) use recover::{create, open};
+pub(crate) use segment::{Segment, SyncPages};
 pub(crate) use shared::Shared;
 pub(crate) use writer::Writer;
 

@@ -1,10 +1,10 @@
 //! Walking keys in their order.
 
 use crate::db::Db;
-use crate::db::caller::{CallerDisk, now};
+use crate::db::caller::now;
 use crate::db::error::Error;
-use crate::db::view::View;
-use crate::iter::{MergeIter, Span, Way};
+use crate::db::view::{Merge, View};
+use crate::iter::{Span, Way};
 use bytes::{Bytes, BytesMut};
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ pub struct Range {
     version: u64,
     span: Span,
     way: Way,
-    merge: Option<MergeIter<CallerDisk>>,
+    merge: Option<Merge>,
     now_ms: u64,
     /// Keys are copied one behind the other: each by itself would be an allocation.
     keys: BytesMut,

@@ -1,7 +1,8 @@
 //! How a database is set up, and who has it open.
 
 use crate::db::error::Error;
-use crate::db::{Db, log};
+use crate::db::log::{self, Segment, SyncPages};
+use crate::db::{AsyncDb, Db};
 use crate::disk::files::Root;
 use crate::engine::EngineOptions;
 use crate::sst::compress::Compression;
@@ -93,6 +94,19 @@ impl Builder {
     /// # Errors
     /// [`Error::Setting`]; [`Error::InUse`]; what disk, log or tables say.
     pub fn open(self, path: impl AsRef<Path>) -> Result<Db, Error> {
+        self.open_through(path.as_ref(), Box::new(Segment::sync_pages))
+    }
+
+    /// [`Builder::open`] as a future.
+    ///
+    /// # Errors
+    /// As [`Builder::open`].
+    pub async fn open_async(self, path: impl AsRef<Path>) -> Result<AsyncDb, Error> {
+        AsyncDb::open_with(self, path.as_ref().to_path_buf()).await
+    }
+
+    /// [`Builder::open`], with `sync_pages` for the syncs of the log.
+    pub(super) fn open_through(self, path: &Path, sync_pages: SyncPages) -> Result<Db, Error> {
         let limits = [
             ("memtable_bytes", self.memtable_bytes, MEMTABLE_BYTES_MAX),
             ("cache_bytes", self.cache_bytes, CACHE_BYTES_MAX),
@@ -105,11 +119,11 @@ impl Builder {
         if !(512..=32_768).contains(&self.block_bytes) {
             return Err(Error::Setting { what: format!("block_bytes of {}: from 512 to 32,768", self.block_bytes) });
         }
-        let root = Root::open(path.as_ref())?;
+        let root = Root::open(path)?;
         let lock = Lock::take(root.path())?;
         let root = if self.direct { root } else { root.buffered() };
         let settings = Settings { seed: rand::rng().random(), path: root.path().to_path_buf(), given: self };
-        Db::start(settings, root, lock)
+        Db::start(settings, root, lock, sync_pages)
     }
 }
 

@@ -23,11 +23,15 @@ impl Snapshot {
         Snapshot { db, view, version }
     }
 
+    pub(super) fn parts(&self) -> (&Db, &Arc<View>, u64) {
+        (&self.db, &self.view, self.version)
+    }
+
     /// The value of a key then; what has expired since is gone.
     pub fn get(&self, tree: &Tree, key: &[u8]) -> Result<Option<Bytes>, Error> {
         let core = self.db.core();
         let found = self.view.get(&core.cache, Sought::new(tree.keyspace(), key), self.version)?;
-        Ok(found.filter(|value| value.is_alive(|| core.settings.now_ms())).map(|value| value.value))
+        Ok(core.alive(found).map(|value| value.value))
     }
 
     /// Keys between two bounds, as [`Tree::range`].

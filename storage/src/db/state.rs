@@ -9,11 +9,11 @@ use crate::db::{Durability, Settings};
 use crate::engine::EngineStats;
 use crate::error::StorageError;
 use crate::memtable::shared::{Blank, Memtable, Pen, record_bytes};
-use crate::sst::NEVER_MS;
+use crate::sst::{NEVER_MS, Value};
 use crate::tree::Sought;
 use arc_swap::ArcSwap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Duration;
 
 /// Memtables there may be: one is written, the others are flushed meanwhile.
@@ -24,6 +24,8 @@ const OWED_MIN_NS: u64 = 200_000;
 const OWED_MAX_NS: u64 = 20_000_000;
 /// Why nothing happens when the database's thread is no more.
 pub(crate) const ENDED: StorageError = StorageError::Interrupted { what: "the work of the database's thread" };
+/// What is copied in less time than another thread takes to hear of it, and to answer.
+const SOON_BYTES: usize = 256 << 10;
 /// How often a writer that waits for memory looks whether it is in vain.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -52,6 +54,14 @@ pub(crate) struct Writer {
     pub next: u64,
     /// What writers have not waited yet, ns.
     pub owed_ns: f64,
+}
+
+/// What is left to be done for a write that readers see.
+#[derive(Debug)]
+pub(crate) struct Written {
+    pub position: Position,
+    /// What it is to wait so that flushes and merges keep up.
+    pub owed_ns: u64,
 }
 
 /// Memory of memtables: so much and no more, whoever needs it waits.
@@ -162,29 +172,54 @@ impl Core {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes all of `ops` or nothing, when `may` agrees under the writers' lock. Answers whether it did.
-    pub fn write_if(
-        &self,
-        ops: &[Op<'_>],
-        durability: Durability,
-        may: impl FnOnce(&View) -> bool,
-    ) -> Result<bool, Error> {
-        let bytes = ops.iter().map(bytes_of).sum();
-        let (position, owed_ns) = {
-            let mut writer = self.writer();
-            if !may(&self.view.load()) {
-                return Ok(false);
-            }
-            let position = self.append(&mut writer, ops, bytes)?;
-            (position, self.owed(&mut writer, bytes))
-        };
+    /// Writes all of `ops` or nothing, and waits for what it has to wait for; see [`Core::write`].
+    pub fn write_as(&self, ops: &[Op<'_>], durability: Durability, since: Option<u64>) -> Result<bool, Error> {
+        let Some(written) = self.write(ops, since)? else { return Ok(false) };
         if durability == Durability::Synced {
-            self.log.sync_to(position)?;
+            self.log.sync_to(written.position)?;
         }
-        if owed_ns > 0 {
-            rest(Duration::from_nanos(owed_ns));
+        if written.owed_ns > 0 {
+            rest(Duration::from_nanos(written.owed_ns));
         }
         Ok(true)
+    }
+
+    /// Writes all of `ops`, or nothing when somebody wrote one of their keys behind the version `since`: none then.
+    pub fn write(&self, ops: &[Op<'_>], since: Option<u64>) -> Result<Option<Written>, Error> {
+        let bytes = ops.iter().map(bytes_of).sum();
+        self.write_locked(&mut self.writer(), ops, bytes, since)
+    }
+
+    /// [`Core::write`] where nothing is to be waited for: neither other writers, nor memory, nor a segment of the log, nor the copying of
+    /// more than a little; none when something is, and nothing has changed.
+    pub fn try_write(&self, ops: &[Op<'_>], since: Option<u64>) -> Result<Option<Option<Written>>, Error> {
+        let bytes = ops.iter().map(bytes_of).sum();
+        if bytes > SOON_BYTES {
+            return Ok(None);
+        }
+        let mut writer = match self.writer.try_lock() {
+            Ok(writer) => writer,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return Ok(None),
+        };
+        if !writer.pen.has_room(ops.len(), bytes) || !writer.log.has_room(ops) {
+            return Ok(None);
+        }
+        self.write_locked(&mut writer, ops, bytes, since).map(Some)
+    }
+
+    fn write_locked(
+        &self,
+        writer: &mut Writer,
+        ops: &[Op<'_>],
+        bytes: usize,
+        since: Option<u64>,
+    ) -> Result<Option<Written>, Error> {
+        if since.is_some_and(|since| !self.view.load().is_unchanged(ops, since)) {
+            return Ok(None);
+        }
+        let position = self.append(writer, ops, bytes)?;
+        Ok(Some(Written { position, owed_ns: self.owed(writer, bytes) }))
     }
 
     fn append(&self, writer: &mut Writer, ops: &[Op<'_>], bytes: usize) -> Result<Position, Error> {
@@ -229,6 +264,12 @@ impl Core {
         }
         writer.owed_ns = 0.0;
         owed.min(OWED_MAX_NS)
+    }
+
+    /// The value, unless it has expired.
+    #[inline]
+    pub fn alive(&self, value: Option<Value>) -> Option<Value> {
+        value.filter(|value| value.is_alive(|| self.settings.now_ms()))
     }
 
     /// What there is, and the last write that is in it.

@@ -3,6 +3,7 @@
 use crate::db::error::Error;
 use crate::db::log::Op;
 use crate::db::state::Core;
+use crate::db::view::{Seen, View};
 use crate::db::{Db, Durability, Range};
 use crate::iter::Span;
 use crate::sst::{NEVER_MS, Value};
@@ -29,6 +30,10 @@ impl Tree {
         Tree { db, id }
     }
 
+    pub(super) fn db(&self) -> &Db {
+        &self.db
+    }
+
     pub(super) fn keyspace(&self) -> KeyspaceId {
         self.id
     }
@@ -49,8 +54,7 @@ impl Tree {
         let core = self.db.core();
         // In this order: the view is as new as the version, or newer.
         let version = core.visible.load(Ordering::Acquire);
-        let found = core.view.load().get(&core.cache, key, version)?;
-        Ok(found.filter(|value| value.is_alive(|| core.settings.now_ms())))
+        Ok(core.alive(core.view.load().get(&core.cache, key, version)?))
     }
 
     /// The values of many keys, in their order, of one moment. Faster than one by one: memory is fetched side by side.
@@ -58,10 +62,22 @@ impl Tree {
     /// # Errors
     /// As [`Tree::get`]; the first one.
     pub fn get_many(&self, keys: &[impl AsRef<[u8]>]) -> Result<Vec<Option<Bytes>>, Error> {
-        let core = self.db.core();
-        let (view, version) = core.moment();
+        let (view, version) = self.db.core().moment();
         let mut values = Vec::with_capacity(keys.len());
-        for keys in keys.chunks(SIDE_BY_SIDE) {
+        self.find_many((&view, version), keys, &mut values, true)?;
+        Ok(values)
+    }
+
+    /// Looks up the keys behind those whose values are there already. False when `reads` is, and a block must be read for the next one.
+    pub(super) fn find_many(
+        &self,
+        (view, version): (&View, u64),
+        keys: &[impl AsRef<[u8]>],
+        values: &mut Vec<Option<Bytes>>,
+        reads: bool,
+    ) -> Result<bool, Error> {
+        let core = self.db.core();
+        for keys in keys[values.len()..].chunks(SIDE_BY_SIDE) {
             let mut sought = [Sought::default(); SIDE_BY_SIDE];
             for (key, sought) in keys.iter().zip(&mut sought) {
                 *sought = Sought::new(self.id, key.as_ref());
@@ -70,11 +86,15 @@ impl Tree {
             let sought = &sought[..keys.len()];
             sought.iter().for_each(|key| view.hint(key.hash));
             for key in sought {
-                let found = view.get(&core.cache, *key, version)?;
-                values.push(found.filter(|value| value.is_alive(|| core.settings.now_ms())).map(|value| value.value));
+                let found = match view.look(&core.cache, *key, version)? {
+                    Seen::Told(found) => found,
+                    Seen::Unread(unread) if reads => view.read_on(&core.cache, *key, unread)?,
+                    Seen::Unread(_) => return Ok(false),
+                };
+                values.push(core.alive(found).map(|value| value.value));
             }
         }
-        Ok(values)
+        Ok(true)
     }
 
     /// Writes a value, [`Durability::Buffered`].
@@ -110,10 +130,14 @@ impl Tree {
     }
 
     fn write(&self, key: &[u8], value: Option<&[u8]>, expiry_ms: u64, durability: Durability) -> Result<(), Error> {
+        self.db.core().write_as(&[self.op(key, value, expiry_ms)?], durability, None).map(drop)
+    }
+
+    /// A write of a key, as the log takes it.
+    pub(super) fn op<'o>(&self, key: &'o [u8], value: Option<&'o [u8]>, expiry_ms: u64) -> Result<Op<'o>, Error> {
         check_key(key)?;
         check_value(value.unwrap_or(&[]))?;
-        let op = Op { keyspace: self.id, key, value, expiry_ms };
-        self.db.core().write_if(&[op], durability, |_| true).map(drop)
+        Ok(Op { keyspace: self.id, key, value, expiry_ms })
     }
 
     /// Writes a value, or deletes the key with none, when its value is `expected`; none: it has none. Answers whether it was.
@@ -122,8 +146,7 @@ impl Tree {
     /// # Errors
     /// As [`Tree::put`] and [`Tree::get`].
     pub fn compare_and_set(&self, key: &[u8], expected: Option<&[u8]>, value: Option<&[u8]>) -> Result<bool, Error> {
-        self.update(key, |found| Ok((found == expected).then(|| value.map(Bytes::copy_from_slice))))
-            .map(|new| new.is_some())
+        self.update(key, swap(expected, value)).map(|new| new.is_some())
     }
 
     /// Adds to a counter: a value of eight bytes, a little-endian signed number; one that is not there is 0. Answers the sum.
@@ -134,10 +157,7 @@ impl Tree {
     pub fn add(&self, key: &[u8], number: i64) -> Result<i64, Error> {
         let mut sum = 0;
         self.update(key, |found| {
-            let before = found.map_or(Ok([0; 8]), <[u8; 8]>::try_from);
-            let before = before.map_err(|_| Error::NotACounter { why: "its value is not eight bytes long" })?;
-            let added = i64::from_le_bytes(before).checked_add(number);
-            sum = added.ok_or(Error::NotACounter { why: "the sum does not fit into 64 bits" })?;
+            sum = sum_of(found, number)?;
             Ok(Some(Some(Bytes::copy_from_slice(&sum.to_le_bytes()))))
         })?;
         Ok(sum)
@@ -151,19 +171,13 @@ impl Tree {
         mut change: impl FnMut(Option<&[u8]>) -> Result<Option<Option<Bytes>>, Error>,
     ) -> Result<Option<Option<Bytes>>, Error> {
         check_key(key)?;
-        let (core, sought) = (self.db.core(), Sought::new(self.id, key));
+        let core = self.db.core();
         loop {
             let (view, version) = core.moment();
-            let all = view.get(&core.cache, sought, version)?;
-            let found = all.filter(|value| value.is_alive(|| core.settings.now_ms()));
+            let found = core.alive(view.get(&core.cache, Sought::new(self.id, key), version)?);
             let Some(new) = change(found.as_ref().map(|value| &value.value[..]))? else { return Ok(None) };
-            check_value(new.as_deref().unwrap_or(&[]))?;
-            let op = Op { keyspace: self.id, key, value: new.as_deref(), expiry_ms: NEVER_MS };
-            // Tables that are not newer than what was read hold nothing newer, and memory knows all the rest.
-            let unchanged = |now: &crate::db::view::View| {
-                now.flushed() <= version && now.newest(sought).is_none_or(|newest| newest <= version)
-            };
-            if core.write_if(&[op], Durability::Buffered, unchanged)? {
+            let op = self.op(key, new.as_deref(), NEVER_MS)?;
+            if core.write_as(&[op], Durability::Buffered, Some(version))? {
                 return Ok(Some(new));
             }
         }
@@ -178,6 +192,22 @@ impl Tree {
     pub fn prefix(&self, prefix: &[u8]) -> Range {
         Range::new(self.db.clone(), self.db.core().moment(), laid_prefix(self.id, prefix))
     }
+}
+
+/// Changes what is expected, and nothing else; see [`Tree::update`].
+pub(super) fn swap(
+    expected: Option<&[u8]>,
+    value: Option<&[u8]>,
+) -> impl Fn(Option<&[u8]>) -> Result<Option<Option<Bytes>>, Error> {
+    move |found| Ok((found == expected).then(|| value.map(Bytes::copy_from_slice)))
+}
+
+/// What a counter comes to with `number` more.
+pub(super) fn sum_of(found: Option<&[u8]>, number: i64) -> Result<i64, Error> {
+    let before = found.map_or(Ok([0; 8]), <[u8; 8]>::try_from);
+    let before = before.map_err(|_| Error::NotACounter { why: "its value is not eight bytes long" })?;
+    let added = i64::from_le_bytes(before).checked_add(number);
+    added.ok_or(Error::NotACounter { why: "the sum does not fit into 64 bits" })
 }
 
 pub(super) fn laid_span<'b>(keyspace: KeyspaceId, bounds: &impl RangeBounds<&'b [u8]>) -> Span {

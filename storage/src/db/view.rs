@@ -2,18 +2,30 @@
 
 use crate::db::cache::SharedCache;
 use crate::db::caller::{CallerDisk, now};
+use crate::db::log::Op;
 use crate::error::StorageError;
 use crate::iter::{MergeIter, Source, Span, Way};
 use crate::memtable::shared::{Memtable, Walk};
 use crate::sst::Value;
-use crate::sst::reader::Found;
 use crate::tree::Sought;
 use crate::tree::run::{Run, RunScan};
-use crate::tree::version::Version;
+use crate::tree::version::{Look, Unread, Version};
+use std::convert::Infallible;
 use std::sync::Arc;
 
 /// Tables as readers have them open.
 pub(crate) type Tables = Version<CallerDisk>;
+
+/// Merges what a view has, on any thread.
+pub(crate) type Merge = MergeIter<CallerDisk, Infallible>;
+
+/// What a look at memory comes to.
+pub(crate) enum Seen {
+    /// All is told.
+    Told(Option<Value>),
+    /// A block must be read.
+    Unread(Unread),
+}
 
 /// Memtables and tables of one moment. A newer one replaces it whole; whoever holds it goes on seeing what it has.
 #[derive(Clone)]
@@ -46,34 +58,49 @@ impl View {
     /// The newest write of a key with a version up to `version`, whether it expired or not.
     #[inline]
     pub fn get(&self, cache: &SharedCache, key: Sought<'_>, version: u64) -> Result<Option<Value>, StorageError> {
-        let mut memtables = self.memtables();
-        if let Some(record) = memtables.find_map(|memtable| memtable.get(key.tree_key(), key.hash, version)) {
-            return Ok(record.to_value());
-        }
-        match now(self.tables.get(cache, key))? {
-            Found::Value(value) => Ok(Some(value)),
-            Found::Deleted | Found::Nothing => Ok(None),
+        match self.look(cache, key, version)? {
+            Seen::Told(value) => Ok(value),
+            Seen::Unread(unread) => self.read_on(cache, key, unread),
         }
     }
 
+    /// [`View::get`] as far as memory knows: nothing is read.
+    #[inline]
+    pub fn look(&self, cache: &SharedCache, key: Sought<'_>, version: u64) -> Result<Seen, StorageError> {
+        let mut memtables = self.memtables();
+        if let Some(record) = memtables.find_map(|memtable| memtable.get(key.tree_key(), key.hash, version)) {
+            return Ok(Seen::Told(record.to_value()));
+        }
+        Ok(match self.tables.look(0, cache, key)? {
+            Look::Found(found) => Seen::Told(found.value()),
+            Look::Unread(unread) => Seen::Unread(unread),
+        })
+    }
+
+    /// Goes on where a look at this key ended, reading blocks.
+    pub fn read_on(&self, cache: &SharedCache, key: Sought<'_>, unread: Unread) -> Result<Option<Value>, StorageError> {
+        Ok(now(self.tables.read_on(unread, cache, key))?.value())
+    }
+
+    /// Whether nobody wrote any of these keys behind a version. Tables that are not newer hold nothing newer, and memory knows all the
+    /// rest.
+    pub fn is_unchanged(&self, ops: &[Op<'_>], since: u64) -> bool {
+        self.flushed() <= since
+            && ops.iter().all(|op| self.newest(Sought::new(op.keyspace, op.key)).is_none_or(|newest| newest <= since))
+    }
+
     /// The version of a key's newest write, when memory knows it.
-    pub fn newest(&self, key: Sought<'_>) -> Option<u64> {
+    fn newest(&self, key: Sought<'_>) -> Option<u64> {
         self.memtables().find_map(|memtable| memtable.newest(key.tree_key(), key.hash))
     }
 
     /// Everything up to here is in tables.
-    pub fn flushed(&self) -> u64 {
+    fn flushed(&self) -> u64 {
         self.tables.at.as_ref().map_or(0, |at| at.index)
     }
 
     /// Walks a span: of each key what has a version up to `version`. A table of these keys that could not be opened is an error.
-    pub fn walk(
-        &self,
-        cache: &Arc<SharedCache>,
-        span: Span,
-        way: Way,
-        version: u64,
-    ) -> Result<MergeIter<CallerDisk>, StorageError> {
+    pub fn walk(&self, cache: &Arc<SharedCache>, span: Span, way: Way, version: u64) -> Result<Merge, StorageError> {
         if let Some(error) = self.tables.closed_in(&span) {
             return Err(error);
         }

@@ -6,7 +6,8 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread};
 
 /// A handle to a helper thread, which ends when its last handle is dropped and its last job is done.
 pub struct Helper<J> {
@@ -23,7 +24,7 @@ impl<J: Send + 'static> Helper<J> {
     /// Starts a thread called `name` that runs `work` on the queue of jobs.
     pub fn start(name: &str, work: impl FnOnce(Receiver<J>) + Send + 'static) -> std::io::Result<Helper<J>> {
         let (jobs, queue) = channel();
-        std::thread::Builder::new().name(name.to_owned()).spawn(move || work(queue))?;
+        thread::Builder::new().name(name.to_owned()).spawn(move || work(queue))?;
         Ok(Helper { jobs })
     }
 
@@ -43,6 +44,12 @@ struct Slot<T> {
     value: Option<T>,
     given: bool,
     waker: Option<Waker>,
+}
+
+impl<T> std::fmt::Debug for Answer<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Answer")
+    }
 }
 
 /// A value to be given by another thread.
@@ -74,6 +81,28 @@ impl<T> Drop for Promise<T> {
         if let Some(waker) = waker {
             waker.wake();
         }
+    }
+}
+
+impl<T> Answer<T> {
+    /// Lets the calling thread wait for it.
+    pub fn wait(mut self) -> Option<T> {
+        let waker = Waker::from(Arc::new(Sleeper(thread::current())));
+        loop {
+            if let Poll::Ready(value) = Pin::new(&mut self).poll(&mut Context::from_waker(&waker)) {
+                return value;
+            }
+            thread::park();
+        }
+    }
+}
+
+/// A thread that waits.
+struct Sleeper(Thread);
+
+impl Wake for Sleeper {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
     }
 }
 

@@ -129,6 +129,16 @@ pub enum Found {
     Nothing,
 }
 
+impl Found {
+    /// The value, if there is one.
+    pub fn value(self) -> Option<Value> {
+        match self {
+            Found::Value(value) => Some(value),
+            Found::Deleted | Found::Nothing => None,
+        }
+    }
+}
+
 impl<D: Disk> Table<D> {
     /// Opens the table at `path`, checking footer, index, filter and properties. `handle` is its number in the block cache;
     /// `trash` takes its name when it is doomed and dropped.

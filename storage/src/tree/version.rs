@@ -42,6 +42,21 @@ pub(crate) enum Search<'c> {
     Elsewhere,
 }
 
+/// What a look at memory comes to.
+pub(crate) enum Look {
+    /// All is told.
+    Found(Found),
+    /// A block must be read.
+    Unread(Unread),
+}
+
+/// Where a look ended: a block that is not in the cache.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Unread {
+    run: usize,
+    block: usize,
+}
+
 /// Where a key may be in a run.
 enum Near<'c, D: Disk> {
     Nowhere,
@@ -214,22 +229,47 @@ impl<D: Disk> Version<D> {
 
     /// Looks a key up, reading blocks where needed.
     pub(crate) async fn get(&self, cache: &impl Blocks, key: Sought<'_>) -> Result<Found, StorageError> {
-        for run in &self.runs {
-            let Some(member) = run.member_for(key.tree_key()) else { continue };
-            let table = member.table.as_ref().map_err(|error| error.as_ref().clone())?;
+        match self.look(0, cache, key)? {
+            Look::Found(found) => Ok(found),
+            Look::Unread(unread) => self.read_on(unread, cache, key).await,
+        }
+    }
+
+    /// Looks a key up in memory, from a run on, as far as no block must be read.
+    pub(crate) fn look(&self, from: usize, cache: &impl Blocks, key: Sought<'_>) -> Result<Look, StorageError> {
+        for (run, tables) in self.runs.iter().enumerate().skip(from) {
+            let Some(table) = table_for(tables, key)? else { continue };
             let Some(number) = table.locate(key.tree_key(), key.hash) else { continue };
-            let in_view = |view: View<'_>| find_in(view, key.tree_key(), key.hash);
-            let cached = cache.look(table.in_cache(), number, in_view);
-            let found = match cached {
-                Some(found) => Some(found),
-                None => table.read_block(table.place_of(number)?, cache).await?.view().map(in_view),
-            };
-            match found {
-                Some(Found::Nothing) | None => {}
-                Some(found) => return Ok(found),
+            match cache.look(table.in_cache(), number, |view| find_in(view, key.tree_key(), key.hash)) {
+                Some(Found::Nothing) => {}
+                Some(found) => return Ok(Look::Found(found)),
+                None => return Ok(Look::Unread(Unread { run, block: number })),
             }
         }
-        Ok(Found::Nothing)
+        Ok(Look::Found(Found::Nothing))
+    }
+
+    /// Goes on where a look at this key ended, reading blocks.
+    pub(crate) async fn read_on(
+        &self,
+        mut unread: Unread,
+        cache: &impl Blocks,
+        key: Sought<'_>,
+    ) -> Result<Found, StorageError> {
+        loop {
+            let table = table_for(&self.runs[unread.run], key)?;
+            if let Some(table) = table {
+                let block = table.read_block(table.place_of(unread.block)?, cache).await?;
+                match block.view().map(|view| find_in(view, key.tree_key(), key.hash)) {
+                    Some(Found::Nothing) | None => {}
+                    Some(found) => return Ok(found),
+                }
+            }
+            match self.look(unread.run + 1, cache, key)? {
+                Look::Found(found) => return Ok(found),
+                Look::Unread(next) => unread = next,
+            }
+        }
     }
 
     /// What the manifest is to say.
@@ -258,6 +298,13 @@ impl<D: Disk> Version<D> {
             }
         }
     }
+}
+
+/// The table of a run that holds a key if any does; an error when it is closed.
+#[inline]
+fn table_for<'c, D: Disk>(run: &'c Run<D>, key: Sought<'_>) -> Result<Option<&'c Table<D>>, StorageError> {
+    let Some(member) = run.member_for(key.tree_key()) else { return Ok(None) };
+    Ok(Some(member.table.as_ref().map_err(|error| error.as_ref().clone())?))
 }
 
 /// The table of a run that may hold a key.

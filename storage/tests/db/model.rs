@@ -24,7 +24,7 @@ enum Step {
     Reopen,
 }
 
-fn key() -> impl Strategy<Value = Vec<u8>> {
+pub(super) fn key() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
         proptest::collection::vec(0..4u8, 1..4),
         proptest::collection::vec(any::<u8>(), 1..20),
@@ -32,7 +32,7 @@ fn key() -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
-fn value() -> impl Strategy<Value = Vec<u8>> {
+pub(super) fn value() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
         4 => proptest::collection::vec(any::<u8>(), 0..50),
         1 => (any::<u8>(), 0..200_000usize).prop_map(|(byte, bytes)| vec![byte; bytes]),

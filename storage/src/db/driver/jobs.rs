@@ -151,13 +151,13 @@ impl<D: Disk> Driver<D> {
                 }
                 Some(Waiting::Flushed(reply)) => {
                     self.tell(core, memtable_bytes(&core.view.load()));
-                    drop(reply.send(Ok(())));
+                    reply.give(Ok(()));
                 }
                 Some(Waiting::Settled(reply)) => self.settled.push(reply),
                 Some(Waiting::Compact(reply)) => self.compact.push(reply),
                 Some(Waiting::Checkpoint(dir, reply)) => {
                     let made = wait(&self.turning, checkpoint::make(&self.tree, core, &dir));
-                    drop(reply.send(made.and_then(|made| made)));
+                    reply.give(made.and_then(|made| made));
                 }
                 None => break,
             }
@@ -183,7 +183,7 @@ impl<D: Disk> Driver<D> {
     fn say_settled(&mut self, core: &Core) {
         if self.flush.is_none() && !self.settled.is_empty() {
             self.tell(core, memtable_bytes(&core.view.load()));
-            self.settled.drain(..).for_each(|reply| drop(reply.send(Ok(()))));
+            self.settled.drain(..).for_each(|reply| reply.give(Ok(())));
         }
     }
 
@@ -217,10 +217,10 @@ impl<D: Disk> Driver<D> {
                     let result = result.and_then(|()| self.show(core, None));
                     if let Err(error) = &result {
                         self.failed("merge", error, now);
-                        self.settled.drain(..).for_each(|reply| drop(reply.send(Err(error.clone()))));
+                        self.settled.drain(..).for_each(|reply| reply.give(Err(error.clone())));
                     }
                     self.tell(core, memtable_bytes(&core.view.load()));
-                    replies.into_iter().for_each(|reply| drop(reply.send(result.clone())));
+                    replies.into_iter().for_each(|reply| reply.give(result.clone()));
                     waker.wake_by_ref();
                 }
             }
@@ -255,16 +255,14 @@ impl<D: Disk> Driver<D> {
 
     /// Whoever waits for flushes hears that they fail: they are tried again, but nobody knows for how long.
     fn refuse(&mut self, error: &StorageError) {
-        self.queue.retain(|waiting| {
-            let reply = match waiting {
-                Waiting::Flush(..) => return true,
-                Waiting::Flushed(reply) | Waiting::Settled(reply) => reply,
-                Waiting::Compact(reply) | Waiting::Checkpoint(_, reply) => reply,
-            };
-            drop(reply.send(Err(error.clone())));
-            false
-        });
-        self.settled.drain(..).for_each(|reply| drop(reply.send(Err(error.clone()))));
+        for waiting in std::mem::take(&mut self.queue) {
+            match waiting {
+                Waiting::Flush(..) => self.queue.push_back(waiting),
+                Waiting::Flushed(reply) | Waiting::Settled(reply) => reply.give(Err(error.clone())),
+                Waiting::Compact(reply) | Waiting::Checkpoint(_, reply) => reply.give(Err(error.clone())),
+            }
+        }
+        self.settled.drain(..).for_each(|reply| reply.give(Err(error.clone())));
     }
 
     fn failed(&mut self, what: &str, error: &StorageError, now: Instant) {

@@ -21,22 +21,12 @@ pub(crate) type Apply<'a> = dyn FnMut(u64, Op<'_>) -> Result<(), StorageError> +
 
 /// Opens the log in the directory `log` below `root`; whoever calls holds the lock of the database. `flushed_seq` is the
 /// last record that tables hold, 0 for none: `apply` hears of those behind it. Answers the writer, what it shares, and the
-/// last record that is known, in the log or in tables. All that was found is durable then.
+/// last record that is known, in the log or in tables. All that was found is durable then. `sync_pages` makes the syncs of the open log.
 ///
 /// # Errors
 /// [`StorageError::Damaged`] when what was synced is not there, [`StorageError::Newer`], the disk's errors, and those of
 /// `apply`. Nothing was changed on the disk then, unless the disk itself failed; opening again finds the same.
 pub(crate) fn open(
-    root: &Root,
-    flushed_seq: u64,
-    options: LogOptions,
-    apply: &mut Apply<'_>,
-) -> Result<(Writer, Arc<Shared>, u64), StorageError> {
-    open_through(root, flushed_seq, options, apply, Box::new(Segment::sync_pages))
-}
-
-/// [`open`], with `sync_pages` for the syncs of the open log.
-pub(super) fn open_through(
     root: &Root,
     flushed_seq: u64,
     options: LogOptions,

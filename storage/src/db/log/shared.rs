@@ -7,7 +7,7 @@ use crate::error::{DiskError, StorageError};
 use crate::mix::mix;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// A segment with records that no table holds yet.
 pub(super) struct Live {
@@ -30,7 +30,7 @@ pub(super) struct Segments {
     pub spares: Vec<String>,
 }
 
-/// The log but for its writer. Locks are taken in this order: `syncing` or `next_number`, then `segments`.
+/// The log but for its writer. Locks are taken in this order: `next_number`, then `segments`; `syncing` by itself.
 pub(crate) struct Shared {
     root: Root,
     options: LogOptions,
@@ -40,7 +40,10 @@ pub(crate) struct Shared {
     /// Every record up to this one is durable.
     synced: AtomicU64,
     poison: OnceLock<Arc<DiskError>>,
-    syncing: Mutex<()>,
+    /// Whether somebody syncs, and for those who wait for that: all hear of its end at once, for one handing it to the next would
+    /// take each a wake-up.
+    syncing: Mutex<bool>,
+    ended: Condvar,
     /// Number of the next segment; held while one is made, so that they get ready in order.
     next_number: Mutex<u64>,
     segments: Mutex<Segments>,
@@ -68,7 +71,8 @@ impl Shared {
             appended: AtomicU64::new(last_seq),
             synced: AtomicU64::new(last_seq),
             poison: OnceLock::new(),
-            syncing: Mutex::new(()),
+            syncing: Mutex::default(),
+            ended: Condvar::new(),
             next_number: Mutex::new(next_number),
             segments: Mutex::new(segments),
         }
@@ -80,26 +84,49 @@ impl Shared {
     /// # Errors
     /// [`StorageError::Poisoned`] once a sync failed: this and every later one, and every append.
     pub fn sync_to(&self, position: Position) -> Result<(), StorageError> {
-        self.check_poison()?;
-        if self.synced_seq() >= position.0 {
-            return Ok(());
+        while !self.is_synced(position)? {
+            if let Some(_turn) = self.turn_unless(|| self.synced_seq() >= position.0) {
+                return self.sync_appended();
+            }
         }
-        let _syncing = lock(&self.syncing);
-        self.check_poison()?;
-        if self.synced_seq() >= position.0 {
-            return Ok(());
+        Ok(())
+    }
+
+    /// The right to sync, nobody else's meanwhile; none when somebody else's sync ended, or `enough` holds.
+    fn turn_unless(&self, enough: impl Fn() -> bool) -> Option<Turn<'_>> {
+        let mut syncing = lock(&self.syncing);
+        if *syncing {
+            drop(self.ended.wait(syncing).unwrap_or_else(PoisonError::into_inner));
+            return None;
         }
-        self.sync_appended()
+        if enough() {
+            return None;
+        }
+        *syncing = true;
+        Some(Turn(self))
+    }
+
+    /// Whether everything before `position` is durable.
+    ///
+    /// # Errors
+    /// As [`Shared::sync_to`].
+    pub fn is_synced(&self, position: Position) -> Result<bool, StorageError> {
+        self.check_poison()?;
+        Ok(self.synced_seq() >= position.0)
     }
 
     /// Makes all that was appended durable, the heads of segments without records too.
     pub(super) fn sync_all(&self) -> Result<(), StorageError> {
-        let _syncing = lock(&self.syncing);
-        self.check_poison()?;
+        let _turn = loop {
+            self.check_poison()?;
+            if let Some(turn) = self.turn_unless(|| false) {
+                break turn;
+            }
+        };
         self.sync_appended()
     }
 
-    /// One sync of all that was appended, segment by segment, oldest first. `syncing` is held.
+    /// One sync of all that was appended, segment by segment, oldest first, by whoever has the turn.
     fn sync_appended(&self) -> Result<(), StorageError> {
         // Read before the segments' ends: what is behind this record may become durable too, what is before it must.
         let appended = self.appended.load(Ordering::Acquire);
@@ -237,6 +264,16 @@ impl Shared {
     /// Bytes of the files that hold records which no table does: what a flush would give back.
     pub fn bytes(&self) -> u64 {
         lock(&self.segments).live.iter().map(|live| live.bytes).sum()
+    }
+}
+
+/// The right to sync.
+struct Turn<'s>(&'s Shared);
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        *lock(&self.0.syncing) = false;
+        self.0.ended.notify_all();
     }
 }
 

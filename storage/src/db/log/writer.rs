@@ -49,6 +49,11 @@ impl Writer {
         Ok(Position(last))
     }
 
+    /// Whether the segment that is written has room for these, so that an append waits for nothing.
+    pub fn has_room(&self, ops: &[Op<'_>]) -> bool {
+        self.tail.room() as u64 >= batch_bytes(ops)
+    }
+
     /// Goes over to the next segment, with room for a frame of `bytes`.
     #[cold]
     fn rotate(&mut self, bytes: usize) -> Result<(), StorageError> {

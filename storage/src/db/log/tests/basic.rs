@@ -37,7 +37,9 @@ fn segments_follow_each_other_and_are_released() {
     let dir = tempfile::tempdir().expect("a directory");
     let (mut rig, _) = Rig::open(dir.path(), 0).expect("opened");
     for seq in 1..=100 {
+        let (before, fits) = (rig.shared.bytes(), rig.writer.has_room(&[numbered(seq, 1000).op()]));
         rig.put(1000);
+        assert_eq!(rig.shared.bytes() == before, fits, "only without room another segment is taken");
         if seq % 30 == 0 {
             rig.shared.prepare().expect("prepared");
         }

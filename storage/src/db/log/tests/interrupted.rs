@@ -3,7 +3,7 @@
 use super::power::{Machine, chance, name, some_op};
 use super::rig::{Owned, Rig, copy, files, found, options};
 use crate::db::log::head::{HEAD_BYTES, Head};
-use crate::db::log::{Op, open};
+use crate::db::log::{Op, Segment, open};
 use crate::disk::files::Root;
 use crate::error::{DiskError, StorageError};
 use rand_chacha::ChaCha8Rng;
@@ -123,7 +123,10 @@ fn who_refuses_a_record_changes_nothing() {
             left = left.checked_sub(1).ok_or(DiskError::NotFound { path: "memory".to_owned() })?;
             Ok(())
         };
-        assert!(open(&root, flushed_seq, options(super::rig::SEGMENT_BYTES), &mut apply).is_err());
+        assert!(
+            open(&root, flushed_seq, options(super::rig::SEGMENT_BYTES), &mut apply, Box::new(Segment::sync_pages))
+                .is_err()
+        );
         assert_eq!(state(dir.path()), before);
         drop(copy(dir.path()));
     }

@@ -1,6 +1,5 @@
 //! A log in a directory of its own, and what it holds.
 
-use crate::db::log::recover::open_through;
 use crate::db::log::segment::{Segment, SyncPages};
 use crate::db::log::{LogOptions, Op, Position, Shared, Writer, open};
 use crate::disk::files::Root;
@@ -73,7 +72,7 @@ impl Rig {
             records.push((seq, Owned::of(&op)));
             Ok(())
         };
-        let (writer, shared, last) = open_through(&root, flushed_seq, options(SEGMENT_BYTES), &mut apply, sync_pages)?;
+        let (writer, shared, last) = open(&root, flushed_seq, options(SEGMENT_BYTES), &mut apply, sync_pages)?;
         Ok((Rig { writer, shared, next_seq: last + 1 }, records))
     }
 
@@ -105,7 +104,7 @@ pub fn found(dir: &Path, flushed_seq: u64) -> Found {
         records.push((seq, Owned::of(&op)));
         Ok(())
     };
-    let (_, _, last) = open(&root, flushed_seq, options(SEGMENT_BYTES), &mut apply)?;
+    let (_, _, last) = open(&root, flushed_seq, options(SEGMENT_BYTES), &mut apply, Box::new(Segment::sync_pages))?;
     Ok((records, last))
 }
 
