@@ -26,6 +26,8 @@ const OWED_MAX_NS: u64 = 20_000_000;
 pub(crate) const ENDED: StorageError = StorageError::Interrupted { what: "the work of the database's thread" };
 /// What is copied in less time than another thread takes to hear of it, and to answer.
 const SOON_BYTES: usize = 256 << 10;
+/// Writes of a batch whose memory is fetched side by side.
+const SIDE_BY_SIDE: usize = 16;
 /// How often a writer that waits for memory looks whether it is in vain.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -54,6 +56,23 @@ pub(crate) struct Writer {
     pub next: u64,
     /// What writers have not waited yet, ns.
     pub owed_ns: f64,
+}
+
+impl Writer {
+    fn apply(&mut self, op: &Op<'_>, sought: Sought<'_>) {
+        self.pen.write(self.next, sought.tree_key(), sought.hash, op.value, op.expiry_ms);
+        self.next += 1;
+    }
+
+    /// At most [`SIDE_BY_SIDE`] of them, their memory fetched together.
+    fn apply_all(&mut self, ops: &[Op<'_>]) {
+        let mut all = [Sought::default(); SIDE_BY_SIDE];
+        for (op, sought) in ops.iter().zip(&mut all) {
+            *sought = Sought::new(op.keyspace, op.key);
+            self.pen.memtable().prepare(sought.hash);
+        }
+        ops.iter().zip(all).for_each(|(op, sought)| self.apply(op, sought));
+    }
 }
 
 /// What is left to be done for a write that readers see.
@@ -227,10 +246,9 @@ impl Core {
             self.rotate(writer, ops.len(), bytes)?;
         }
         let position = writer.log.append(writer.next, ops)?;
-        for op in ops {
-            let sought = Sought::new(op.keyspace, op.key);
-            writer.pen.write(writer.next, sought.tree_key(), sought.hash, op.value, op.expiry_ms);
-            writer.next += 1;
+        match ops {
+            [op] => writer.apply(op, Sought::new(op.keyspace, op.key)),
+            _ => ops.chunks(SIDE_BY_SIDE).for_each(|some| writer.apply_all(some)),
         }
         self.visible.store(writer.next - 1, Ordering::Release);
         self.written_bytes.store(self.written_bytes.load(Ordering::Relaxed) + bytes as u64, Ordering::Relaxed);
