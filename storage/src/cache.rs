@@ -62,6 +62,11 @@ impl Places {
         Places((0..blocks).map(|_| AtomicU32::new(NOWHERE)).collect())
     }
 
+    /// Whether a block is in the cache, when nobody changes that meanwhile.
+    pub(crate) fn have(&self, block: usize) -> bool {
+        self.get(block) != NOWHERE
+    }
+
     #[inline]
     fn get(&self, block: usize) -> u32 {
         self.0.get(block).map_or(NOWHERE, |place| place.load(Relaxed))
@@ -223,6 +228,11 @@ impl Slots {
     }
 }
 
+/// Whether a block is kept in a slot, copied; else with its own memory.
+pub(crate) fn is_for_slot(block: &Block) -> bool {
+    HEAD_BYTES + block.raw().len() <= SLOT_BYTES
+}
+
 /// Keeps blocks: [`BlockCache`], or several of them.
 pub trait Blocks {
     /// Looks into a block of the table with this handle, if it is here.
@@ -280,8 +290,7 @@ impl BlockCache {
         let mut map = self.map.borrow_mut();
         self.tell_hits(&map);
         let (key, most) = ((table.0, number as u64), map.capacity() / 8);
-        let in_slot = HEAD_BYTES + block.raw().len() <= SLOT_BYTES;
-        let kept = if !in_slot {
+        let kept = if !is_for_slot(block) {
             Kept::Heap(block.clone())
         } else if most as usize >= SLOT_BYTES + BLOCK_OVERHEAD_BYTES {
             let mut slots = self.slots.borrow_mut();

@@ -164,7 +164,7 @@ pub use crate::sst::compress::Compression;
 pub use asynchronous::{AsyncDb, AsyncRange, AsyncSnapshot, AsyncTree};
 pub use batch::Batch;
 pub use error::Error;
-pub use range::Range;
+pub use range::{Entry, Range};
 pub use settings::Builder;
 pub use snapshot::Snapshot;
 pub use tree::Tree;

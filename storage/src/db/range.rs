@@ -11,9 +11,12 @@ use std::sync::Arc;
 /// Memory for keys that is made at once, bytes.
 const KEYS_BYTES: usize = 2048;
 
+/// A key and its value, where they stand.
+pub type Entry<'r> = (&'r [u8], &'r [u8]);
+
 /// Keys and values of a tree, in order, as they were when it was made.
 ///
-/// It is an iterator; after an error it ends. It keeps what it looks at in memory and on the disk as long as it lives.
+/// It is an iterator; after an error it ends. [`Range::step`] shows the same without making bytes of it. It keeps what it looks at in memory and on the disk as long as it lives.
 pub struct Range {
     db: Db,
     view: Arc<View>,
@@ -43,7 +46,29 @@ impl Range {
         self
     }
 
-    fn step(&mut self) -> Result<Option<(Bytes, Bytes)>, Error> {
+    /// Goes to the next key and shows it with its value where they stand, which costs less than the iterator's own bytes. None at
+    /// the end.
+    ///
+    /// # Errors
+    /// A table that cannot be read, or is damaged; the walk has ended then.
+    pub fn step(&mut self) -> Result<Option<Entry<'_>>, Error> {
+        if !self.go_on()? {
+            return Ok(None);
+        }
+        let head = self.merge.as_ref().and_then(|merge| merge.head());
+        Ok(head.and_then(|head| Some((head.key.1, head.record.value?))))
+    }
+
+    /// Goes to the next key that has a value; false at the end, and behind an error.
+    fn go_on(&mut self) -> Result<bool, Error> {
+        if !self.ended {
+            self.ended = true;
+            self.ended = !self.advance()?;
+        }
+        Ok(!self.ended)
+    }
+
+    fn advance(&mut self) -> Result<bool, Error> {
         let merge = match &mut self.merge {
             Some(merge) => merge,
             none => none.insert(self.view.walk(&self.db.core().cache, self.span.clone(), self.way, self.version)?),
@@ -53,19 +78,25 @@ impl Range {
             None => now(merge.next())?,
         } {
             let Some(head) = merge.head() else { break };
-            if head.record.at(self.now_ms).value.is_none() {
-                continue;
-            }
-            if self.keys.capacity() < head.key.1.len() {
-                self.keys = BytesMut::with_capacity(KEYS_BYTES.max(head.key.1.len()));
-            }
-            self.keys.extend_from_slice(head.key.1);
-            let key = self.keys.split().freeze();
-            if let Some(value) = merge.value() {
-                return Ok(Some((key, value)));
+            if head.record.at(self.now_ms).value.is_some() {
+                return Ok(true);
             }
         }
-        Ok(None)
+        Ok(false)
+    }
+
+    fn item(&mut self) -> Result<Option<(Bytes, Bytes)>, Error> {
+        if !self.go_on()? {
+            return Ok(None);
+        }
+        let merge = self.merge.as_ref();
+        let Some((head, value)) = merge.and_then(|merge| merge.head().zip(merge.value())) else { return Ok(None) };
+        if self.keys.capacity() < head.key.1.len() {
+            self.keys = BytesMut::with_capacity(KEYS_BYTES.max(head.key.1.len()));
+        }
+        self.keys.extend_from_slice(head.key.1);
+        let key = self.keys.split().freeze();
+        Ok(Some((key, value)))
     }
 }
 
@@ -73,12 +104,7 @@ impl Iterator for Range {
     type Item = Result<(Bytes, Bytes), Error>;
 
     fn next(&mut self) -> Option<Result<(Bytes, Bytes), Error>> {
-        if self.ended {
-            return None;
-        }
-        let item = self.step().transpose();
-        self.ended = !matches!(item, Some(Ok(_)));
-        item
+        self.item().transpose()
     }
 }
 

@@ -1,7 +1,7 @@
 //! Reading a table in the order of its keys, either way: many blocks at a time past the block cache, or, for the first blocks of a walk
 //! that is probably short, a few at a time through it.
 
-use crate::cache::Near;
+use crate::cache::{Near, is_for_slot};
 use crate::disk::Disk;
 use crate::error::StorageError;
 use crate::iter::{Head, Span, Way};
@@ -208,7 +208,8 @@ impl<D: Disk> TableScan<D> {
         };
         if let Some((near, left)) = &mut self.near {
             // What is kept must not hold the memory of its neighbours.
-            let alone = if self.ahead.1.len() > place.bytes as usize { block.view().map(Block::of) } else { None };
+            let shares = self.ahead.1.len() > place.bytes as usize && !is_for_slot(&block);
+            let alone = if shares { block.view().map(Block::of) } else { None };
             near.keep(self.table.kept_as(), place.number, alone.as_ref().unwrap_or(&block));
             *left -= 1;
         }
@@ -247,7 +248,10 @@ impl<D: Disk> TableScan<D> {
             if high - low > most {
                 break;
             }
-            (start, end) = (low, high);
+            // What the cache has is read only where it stands between others.
+            if self.near.is_none() || !self.table.in_cache().1.have(number) {
+                (start, end) = (low, high);
+            }
         }
         self.ahead = (start, Bytes::new());
         self.ahead.1 = self.table.read_raw(start, (end - start) as usize).await?;

@@ -56,9 +56,10 @@ impl Peer for Ringkv {
     }
 
     fn scan(&mut self, from: &[u8], most: usize, seen: &mut dyn FnMut(&[u8], &[u8])) -> Result<(), Failed> {
-        for entry in self.tree.range(from..).take(most) {
-            let (key, value) = entry?;
-            seen(&key, &value);
+        let mut entries = self.tree.range(from..);
+        for _ in 0..most {
+            let Some((key, value)) = entries.step()? else { break };
+            seen(key, value);
         }
         Ok(())
     }
