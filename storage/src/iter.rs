@@ -188,6 +188,8 @@ pub struct MergeIter<D: Disk, M = Walk> {
     way: Way,
     span: Span,
     at: Option<usize>,
+    /// The source that would be next without that one: as long as its key is not reached, the others need not be looked at.
+    second: Option<usize>,
     started: bool,
 }
 
@@ -203,7 +205,7 @@ impl<D: Disk> MergeIter<D> {
 impl<D: Disk, M: Own> MergeIter<D, M> {
     /// Over sources, newest first, each before its first record of the span.
     pub(crate) fn over(sources: Vec<Source<D, M>>, span: Span, way: Way) -> MergeIter<D, M> {
-        MergeIter { sources, way, span, at: None, started: false }
+        MergeIter { sources, way, span, at: None, second: None, started: false }
     }
 
     /// Goes to the next key; false at the end. After an error the iterator is of no use.
@@ -223,7 +225,7 @@ impl<D: Disk, M: Own> MergeIter<D, M> {
             }
             current.next().await?;
         }
-        self.at = self.first();
+        self.choose();
         Ok(self.at.is_some())
     }
 
@@ -231,12 +233,11 @@ impl<D: Disk, M: Own> MergeIter<D, M> {
     #[inline]
     pub(crate) fn try_next(&mut self) -> Option<bool> {
         let at = self.at?;
-        if self.sources.len() > 1 {
-            let (newer, older) = self.sources.split_at(at + 1);
-            let current = newer.last()?.head()?.key;
-            if older.iter().any(|source| source.head().is_some_and(|head| head.key == current)) {
-                return None;
-            }
+        // Who has the same key must go on with it.
+        if let Some(second) = self.second
+            && self.sources[second].head()?.key == self.sources[at].head()?.key
+        {
+            return None;
         }
         let moved = match &mut self.sources[at] {
             Source::Memory(_) => false,
@@ -247,7 +248,7 @@ impl<D: Disk, M: Own> MergeIter<D, M> {
             Source::Run(scan) => scan.next_in_block(),
         };
         moved.then(|| {
-            self.at = self.first();
+            self.choose_again(at);
             self.at.is_some()
         })
     }
@@ -267,24 +268,40 @@ impl<D: Disk, M: Own> MergeIter<D, M> {
         }
     }
 
-    /// The newest source of those whose next key comes first.
-    fn first(&self) -> Option<usize> {
-        if let [only] = &self.sources[..] {
-            return only.head().filter(|head| self.span.goes_on(head.key, self.way)).map(|_| 0);
+    #[inline]
+    fn before(&self, key: TreeKey<'_>, other: TreeKey<'_>) -> bool {
+        match self.way {
+            Way::Up => key < other,
+            Way::Down => key > other,
         }
+    }
+
+    /// Stands at the newest source of those whose next key comes first.
+    fn choose(&mut self) {
         let mut first: Option<(usize, TreeKey<'_>)> = None;
+        let mut second = first;
         for (at, source) in self.sources.iter().enumerate() {
             let Some(head) = source.head() else { continue };
-            let before = |other: TreeKey<'_>| match self.way {
-                Way::Up => head.key < other,
-                Way::Down => head.key > other,
-            };
-            if first.is_none_or(|(_, key)| before(key)) {
-                first = Some((at, head.key));
+            if first.is_none_or(|(_, key)| self.before(head.key, key)) {
+                second = first.replace((at, head.key));
+            } else if second.is_none_or(|(_, key)| self.before(head.key, key)) {
+                second = Some((at, head.key));
             }
         }
-        let (at, key) = first?;
-        self.span.goes_on(key, self.way).then_some(at)
+        let at = first.filter(|(_, key)| self.span.goes_on(*key, self.way)).map(|(at, _)| at);
+        (self.at, self.second) = (at, second.map(|(at, _)| at));
+    }
+
+    /// The same when nothing but source `at`, where it stood, went on.
+    #[inline]
+    fn choose_again(&mut self, at: usize) {
+        let second = self.second.and_then(|second| self.sources[second].head());
+        match self.sources[at].head() {
+            Some(head) if second.is_none_or(|second| self.before(head.key, second.key)) => {
+                self.at = self.span.goes_on(head.key, self.way).then_some(at);
+            }
+            _ => self.choose(),
+        }
     }
 }
 
