@@ -118,7 +118,6 @@ impl Shared {
     /// Makes all that was appended durable, the heads of segments without records too.
     pub(super) fn sync_all(&self) -> Result<(), StorageError> {
         let _turn = loop {
-            self.check_poison()?;
             if let Some(turn) = self.turn_unless(|| false) {
                 break turn;
             }
@@ -127,7 +126,9 @@ impl Shared {
     }
 
     /// One sync of all that was appended, segment by segment, oldest first, by whoever has the turn.
-    fn sync_appended(&self) -> Result<(), StorageError> {
+    pub(super) fn sync_appended(&self) -> Result<(), StorageError> {
+        // The turn before this one may have failed since its taker last looked: asking the system again would prove nothing.
+        self.check_poison()?;
         // Read before the segments' ends: what is behind this record may become durable too, what is before it must.
         let appended = self.appended.load(Ordering::Acquire);
         let open: Vec<Arc<Segment>> = lock(&self.segments).live.iter().filter_map(|live| live.open.clone()).collect();

@@ -110,6 +110,8 @@ fn a_failed_sync_ends_the_log() {
         assert!(matches!(rig.shared.sync_to(position), Err(StorageError::Poisoned { .. })));
     }
     assert!(rig.shared.is_poisoned());
+    // Whoever looked before that sync failed, and has the next turn, does not ask the system again.
+    assert!(matches!(rig.shared.sync_appended(), Err(StorageError::Poisoned { .. })));
     assert!(matches!(rig.writer.append(3, &[]), Err(StorageError::Poisoned { .. })));
     assert!(matches!(rig.shared.release(0), Ok(())));
     assert_eq!(calls.load(Ordering::Relaxed), 3);
