@@ -9,6 +9,7 @@ pub mod section;
 pub mod uring;
 
 use crate::error::DiskError;
+use std::cell::RefCell;
 use std::ops::{Deref, Range};
 
 pub mod fault;
@@ -111,6 +112,12 @@ impl DiskBuf {
     pub fn zeroed(bytes: usize) -> DiskBuf {
         DiskBuf { chunks: vec![Chunk([0; ALIGN]); bytes.div_ceil(ALIGN)] }
     }
+    /// A buffer of at least `bytes`, rounded up to [`ALIGN`], to be read into: what it holds was read before, or zeros. Small ones
+    /// come from those that this thread dropped.
+    pub fn for_reading(bytes: usize) -> DiskBuf {
+        let chunks = bytes.div_ceil(ALIGN);
+        SPARE.with_borrow_mut(|spare| spare.take(chunks)).unwrap_or_else(|| DiskBuf::zeroed(bytes))
+    }
     /// Its length in bytes, a multiple of [`ALIGN`].
     pub fn len(&self) -> usize {
         self.chunks.len() * ALIGN
@@ -118,6 +125,42 @@ impl DiskBuf {
     /// Whether it holds nothing.
     pub fn is_empty(&self) -> bool {
         self.chunks.is_empty()
+    }
+}
+
+/// Most chunks of a buffer that is kept for the next read: blocks of tables lie across two pages.
+const SPARE_CHUNKS_MAX: usize = 2;
+/// Most of them, of each length: as many as reads are in flight.
+const SPARE_MAX: usize = 64;
+
+/// Buffers that were dropped, by their chunks: memory for each read, cleared, costs more than looking a key up in it.
+struct Spare([Vec<Vec<Chunk>>; SPARE_CHUNKS_MAX]);
+
+impl Spare {
+    fn of(&mut self, chunks: usize) -> Option<&mut Vec<Vec<Chunk>>> {
+        self.0.get_mut(chunks.checked_sub(1)?)
+    }
+    fn take(&mut self, chunks: usize) -> Option<DiskBuf> {
+        Some(DiskBuf { chunks: self.of(chunks)?.pop()? })
+    }
+    fn give(&mut self, chunks: Vec<Chunk>) {
+        if let Some(spare) = self.of(chunks.len()).filter(|spare| spare.len() < SPARE_MAX) {
+            spare.push(chunks);
+        }
+    }
+}
+
+thread_local! {
+    static SPARE: RefCell<Spare> = const { RefCell::new(Spare([const { Vec::new() }; SPARE_CHUNKS_MAX])) };
+}
+
+impl Drop for DiskBuf {
+    fn drop(&mut self) {
+        let chunks = std::mem::take(&mut self.chunks);
+        if (1..=SPARE_CHUNKS_MAX).contains(&chunks.len()) {
+            // A thread that ends has no use for it.
+            let _ended = SPARE.try_with(|spare| spare.borrow_mut().give(chunks));
+        }
     }
 }
 
@@ -134,5 +177,33 @@ impl std::ops::DerefMut for DiskBuf {
         let bytes = self.len();
         // SAFETY: as in `deref`; the borrow of self is exclusive.
         unsafe { std::slice::from_raw_parts_mut(self.chunks.as_mut_ptr().cast(), bytes) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buffers_for_reading_come_back_one_at_a_time_and_as_many_as_are_kept() {
+        let small = |with: u8| {
+            let mut buf = DiskBuf::for_reading(ALIGN + 1);
+            assert_eq!(buf.len(), 2 * ALIGN);
+            buf.fill(with);
+            buf
+        };
+        let held: Vec<_> = (0..=SPARE_MAX as u8).map(small).collect();
+        for (with, buf) in held.iter().enumerate() {
+            assert!(buf.iter().all(|byte| usize::from(*byte) == with), "two hold the same memory");
+        }
+        let of: Vec<_> = held.iter().map(|buf| buf.as_ptr()).collect();
+        drop(held);
+        let again: Vec<_> = (0..SPARE_MAX).map(|_| DiskBuf::for_reading(2 * ALIGN)).collect();
+        assert!(again.iter().all(|buf| of.contains(&buf.as_ptr())), "memory that was not kept");
+        assert_eq!(SPARE.with_borrow(|spare| spare.0[1].len()), 0, "more are kept than are wanted");
+        assert!(DiskBuf::zeroed(2 * ALIGN).iter().all(|byte| *byte == 0));
+        // What is larger is not kept, and of one page there are others.
+        assert_eq!([0, 1, 3 * ALIGN].map(|bytes| DiskBuf::for_reading(bytes).len()), [0, ALIGN, 3 * ALIGN]);
+        assert_eq!(SPARE.with_borrow(|spare| spare.0.each_ref().map(Vec::len)), [1, 1]);
     }
 }

@@ -12,7 +12,9 @@ use hdrhistogram::Histogram;
 use ringkv_benches::KEYSPACE;
 use ringkv_storage::gate::yield_now;
 use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -22,6 +24,9 @@ const PRESENT: usize = 300_000;
 const ABSENT: usize = 1_000_000;
 /// Lookups in flight.
 const DEPTH: usize = 32;
+/// How long the thread looks for completions before it sleeps, as with kvnode's `--spin-us`: what a processor needs to wake up it needs
+/// in front of each lookup of a batch.
+const SPIN: Duration = Duration::from_micros(50);
 /// Turns of fio and of lookups: the disk of a shared machine is not the same from minute to minute.
 const ROUNDS: usize = 3;
 const FIO_SECONDS: u64 = 5;
@@ -47,25 +52,29 @@ pub fn run(bench: &mut Bench) {
 
 fn present_keys(bench: &mut Bench, drive: &Drive, tables: &[PathBuf]) {
     let order = shuffled(bench.scaled(ENTRIES), 2);
-    let (mut gets, mut fios): (Vec<Gets>, Vec<Fio>) = (Vec::new(), Vec::new());
+    let (mut gets, mut asleep, mut fios): (Vec<Gets>, Vec<Gets>, Vec<Fio>) = Default::default();
     // Other keys each round: the cache does not know them from the round before.
-    for numbers in order.chunks(PRESENT.min(order.len() / ROUNDS)).take(ROUNDS) {
+    let mut parts = order.chunks(PRESENT.min(order.len() / ROUNDS / 2));
+    for (spinning, sleeping) in std::iter::from_fn(|| parts.next().zip(parts.next())).take(ROUNDS) {
         match random_reads(tables, DEPTH, FIO_SECONDS) {
             Ok(fio) => fios.push(fio),
             Err(why) => bench.report.note(why),
         }
-        gets.push(get_all(drive, keys(numbers, present), true));
+        gets.push(get_all(drive, keys(spinning, present), true, SPIN));
+        asleep.push(get_all(drive, keys(sleeping, present), true, Duration::ZERO));
     }
     let middle = |figure: fn(&Gets) -> f64| median(gets.iter().map(figure));
+    let of_fio =
+        |gets: &[Gets]| median(gets.iter().zip(&fios).map(|(gets, fio)| gets.rate() / fio.reads_per_s * 100.0));
     let report = &mut bench.report;
     let asked = Asked::AtMost(READS_PER_KEY_ASKED);
     report.row("present: disk reads a key", asked, middle(Gets::reads_per_key), "reads");
     report.row("present: rate", Asked::Nothing, middle(Gets::rate), "keys/s");
     if fios.len() == gets.len() {
-        let of_fio = median(gets.iter().zip(&fios).map(|(gets, fio)| gets.rate() / fio.reads_per_s * 100.0));
         report.row("fio: rate", Asked::Nothing, median(fios.iter().map(|fio| fio.reads_per_s)), "reads/s");
         report.row("fio: p99", Asked::Nothing, median(fios.iter().map(|fio| fio.p99_us)), "us");
-        report.row("present: rate beside fio's", Asked::AtLeast(OF_FIO_ASKED), of_fio, "%");
+        report.row("present: rate beside fio's", Asked::AtLeast(OF_FIO_ASKED), of_fio(&gets), "%");
+        report.row("present: the same, the thread sleeping at once", Asked::Nothing, of_fio(&asleep), "%");
     }
     report.row("present: p50", Asked::Nothing, middle(|gets| gets.latency_us(0.5)), "us");
     report.row("present: p99", Asked::Nothing, middle(|gets| gets.latency_us(0.99)), "us");
@@ -74,7 +83,7 @@ fn present_keys(bench: &mut Bench, drive: &Drive, tables: &[PathBuf]) {
 
 fn absent_keys(bench: &mut Bench, drive: &Drive) {
     let order = shuffled(bench.scaled(ENTRIES), 3);
-    let gets = get_all(drive, keys(&order[..ABSENT.min(order.len())], absent), false);
+    let gets = get_all(drive, keys(&order[..ABSENT.min(order.len())], absent), false, SPIN);
     let per_run = gets.reads_per_key() / drive.sorted_runs() as f64;
     let report = &mut bench.report;
     report.row("absent: disk reads a key", Asked::Nothing, gets.reads_per_key(), "reads");
@@ -116,8 +125,19 @@ fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, 60_000_000_000, 3).expect("these bounds are valid")
 }
 
-/// Looks all keys up, [`DEPTH`] at once.
-pub fn get_all(drive: &Drive, wanted: Vec<Key>, there: bool) -> Gets {
+/// What a future gives, and whether it had to wait.
+async fn watched<T>(future: impl Future<Output = T>) -> (T, bool) {
+    let (mut future, mut waited) = (pin!(future), false);
+    let output = poll_fn(|cx| {
+        let polled = future.as_mut().poll(cx);
+        waited |= polled.is_pending();
+        polled
+    });
+    (output.await, waited)
+}
+
+/// Looks all keys up, [`DEPTH`] at once, by a thread that spins for so long before it sleeps.
+pub fn get_all(drive: &Drive, wanted: Vec<Key>, there: bool, spin: Duration) -> Gets {
     let (keys, wanted, next) = (wanted.len(), Rc::new(wanted), Rc::new(Cell::new(0)));
     let latencies = Rc::new(RefCell::new(histogram()));
     let reads = drive.disk.counts(Kind::Table).reads;
@@ -127,15 +147,18 @@ pub fn get_all(drive: &Drive, wanted: Vec<Key>, there: bool) -> Gets {
         drive.tasks.spawn(async move {
             while let Some(key) = wanted.get(next.replace(next.get() + 1)) {
                 let begun = Instant::now();
-                let got = tree.get(KEYSPACE, key).await.expect("a sound disk");
+                let (got, waited) = watched(tree.get(KEYSPACE, key)).await;
+                let got = got.expect("a sound disk");
                 latencies.borrow_mut().saturating_record(begun.elapsed().as_nanos() as u64);
                 assert_eq!(got.is_some(), there);
-                // Those that need no disk would keep the others from theirs.
-                yield_now().await;
+                if !waited {
+                    // Those that need no disk would keep the others from theirs.
+                    yield_now().await;
+                }
             }
         });
     }
-    drive.tasks.run();
+    drive.tasks.run_spinning(spin);
     let (took, cpu) = (begun.elapsed(), process_cpu() - cpu);
     let reads = drive.disk.counts(Kind::Table).reads - reads;
     let latencies = latencies.replace(histogram());

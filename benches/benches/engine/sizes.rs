@@ -9,7 +9,7 @@ use crate::memory::{BATCH, CACHE_OF_ALL_BYTES, look};
 use crate::report::Asked;
 use ringkv_benches::KEYSPACE;
 use ringkv_storage::engine::EngineOptions;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 const ENTRIES: u64 = 2_000_000;
 const BLOCKS: [usize; 4] = [4096, 8192, 16_384, 32_768];
@@ -50,7 +50,7 @@ fn blocks_of(bench: &mut Bench, block_bytes: usize) {
             bench.report.row(format!("blocks of {block_bytes}: {what}"), Asked::Nothing, got, unit);
         };
         if cache_bytes < CACHE_OF_ALL_BYTES {
-            let gets = get_all(&drive, keys(&order[..SOUGHT.min(order.len())], present), true);
+            let gets = get_all(&drive, keys(&order[..SOUGHT.min(order.len())], present), true, Duration::ZERO);
             row("disk reads a key", gets.reads_per_key(), "reads");
             row("rate from the disk", gets.rate(), "keys/s");
             row("CPU a key", gets.cpu_us_per_key(), "us");

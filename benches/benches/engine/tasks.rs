@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Set when a future may go on.
 struct Awake(AtomicBool);
@@ -117,8 +117,26 @@ impl Tasks {
 
     /// Turns until none is left.
     pub fn run(&self) {
-        while !self.tasks.borrow().is_empty() {
-            self.turn_waiting();
+        self.run_spinning(Duration::ZERO);
+    }
+
+    /// The same; looks for completions for so long before each sleep, as a core that was given a time to spin does.
+    pub fn run_spinning(&self, limit: Duration) {
+        loop {
+            self.poll_all();
+            if self.tasks.borrow().is_empty() {
+                return;
+            }
+            self.spin(limit);
+            self.rest(false);
+        }
+    }
+
+    /// Until somebody is awake, for so long at most.
+    fn spin(&self, limit: Duration) {
+        let begun = Instant::now();
+        while !self.is_awake() && begun.elapsed() < limit {
+            self.turn_ring();
         }
     }
 

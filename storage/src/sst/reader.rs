@@ -394,7 +394,7 @@ pub(crate) async fn read_span<D: Disk>(
 ) -> Result<Bytes, StorageError> {
     let start = offset / ALIGN as u64 * ALIGN as u64;
     let skip = (offset - start) as usize;
-    let (read, buf) = disk.read_at(file, start, DiskBuf::zeroed(skip + bytes)).await;
+    let (read, buf) = disk.read_at(file, start, DiskBuf::for_reading(skip + bytes)).await;
     let got = read?;
     if got < skip + bytes {
         return Err(damaged(path, offset, format!("{bytes} bytes"), format!("{} bytes", got.saturating_sub(skip))));

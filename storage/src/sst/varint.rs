@@ -25,14 +25,18 @@ pub(super) fn take(bytes: &mut &[u8]) -> Option<u64> {
         *bytes = rest;
         return Some(u64::from(first));
     }
-    // As most versions are.
-    if let [second, third, left @ ..] = rest
-        && *third < 0x80
-    {
-        let low = u64::from(first & 0x7f) | u64::from(second & 0x7f) << 7;
-        let is_long = *second >= 0x80;
-        *bytes = if is_long { left } else { &rest[1..] };
-        return Some(if is_long { low | u64::from(*third) << 14 } else { low });
+    if let Some(word) = bytes.first_chunk::<8>() {
+        // As most versions are: all seven bits of eight bytes at once, and then those that follow each other.
+        let word = u64::from_le_bytes(*word);
+        let ends = !word & 0x8080_8080_8080_8080;
+        if ends != 0 {
+            // Up to the end's bit 7, which is clear.
+            let parts = word & (ends ^ (ends - 1)) & 0x7f7f_7f7f_7f7f_7f7f;
+            let pairs = (parts & 0x007f_007f_007f_007f) | (parts & 0x7f00_7f00_7f00_7f00) >> 1;
+            let fours = (pairs & 0x0000_3fff_0000_3fff) | (pairs & 0x3fff_0000_3fff_0000) >> 2;
+            *bytes = &bytes[ends.trailing_zeros() as usize / 8 + 1..];
+            return Some((fours & 0x0fff_ffff) | (fours & 0x0fff_ffff_0000_0000) >> 4);
+        }
     }
     take_long(bytes)
 }
@@ -64,6 +68,15 @@ mod tests {
             assert_eq!(out.len(), bytes_of(number), "{number}");
             let mut left = out.as_slice();
             assert_eq!((take(&mut left), left.len()), (Some(number), 0));
+            for behind in [0, 0x7f, 0xff] {
+                let more = [&out[..], &[behind; 9]].concat();
+                let mut left = more.as_slice();
+                assert_eq!(
+                    (take(&mut left), left),
+                    (Some(number), &[behind; 9][..]),
+                    "{number} in front of {behind:#x}"
+                );
+            }
             for cut in 0..out.len() {
                 assert_eq!(take(&mut &out[..cut]), None, "{number} cut to {cut}");
             }
