@@ -104,7 +104,7 @@ impl Segment {
         file.back(0, file.size()?)?;
         // The old records are void before the file has a name under which it could be taken for the new segment.
         file.write_at(0, &Head { number, salt, born: None }.encode())?;
-        file.sync_data()?;
+        sync_head(&file)?;
         fill(&file, PAGE_BYTES as u64, file.size()?)?;
         Segment::name(root, file, number, salt)
     }
@@ -142,6 +142,12 @@ impl Segment {
     pub fn sync_pages(&self, range: Range<usize>) -> io::Result<()> {
         self.map.flush_range(range.start, range.len())
     }
+}
+
+/// Makes the head durable, but not the old records behind it, which the system may never have written.
+fn sync_head(file: &OpenFile) -> Result<(), DiskError> {
+    let map = MmapRaw::map_raw(&file.file).map_err(|e| file.error("map", e))?;
+    map.flush_range(0, HEAD_BYTES).map_err(|e| file.error("sync", e))
 }
 
 /// Writes zeros page by page. In the page cache each page then stands alone: of a large write the system makes large folios,
