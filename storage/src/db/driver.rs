@@ -224,6 +224,11 @@ pub(crate) fn system_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
 
+/// Lets other threads have the processor first.
+pub(crate) fn give_way() {
+    thread::yield_now();
+}
+
 /// Lets the calling thread rest.
 pub(crate) fn rest(time: Duration) {
     thread::sleep(time);

@@ -215,6 +215,10 @@ impl Memtable {
     /// The newest write of a key with a version up to `version`, if it is here. `hash` is the key's.
     #[inline]
     pub fn get(&self, key: TreeKey<'_>, hash: u64, version: u64) -> Option<Record<'_>> {
+        if self.entries() == 0 {
+            // Its index is large, and each look into it would wait for memory.
+            return None;
+        }
         let (_, place) = self.find(key, hash)?;
         self.visible(place, version).map(|(_, record)| record)
     }

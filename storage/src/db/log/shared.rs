@@ -31,7 +31,7 @@ pub(super) struct Segments {
     pub spares: Vec<String>,
 }
 
-/// The log but for its writer. Locks are taken in this order: `releasing` or `next_number`, then `segments`; `syncing` by itself.
+/// The log but for its writer. Locks are taken in this order: `releasing`, `next_number` or `syncing`, then `segments`.
 pub(crate) struct Shared {
     root: Root,
     options: LogOptions,
@@ -121,12 +121,17 @@ impl Shared {
 
     /// Makes all that was appended durable, the heads of segments without records too.
     pub(super) fn sync_all(&self) -> Result<(), StorageError> {
-        let _turn = loop {
-            if let Some(turn) = self.turn_unless(|| false) {
-                break turn;
-            }
-        };
+        let _turn = self.turn();
         self.sync_appended()
+    }
+
+    /// The right to sync, when nobody else has it.
+    fn turn(&self) -> Turn<'_> {
+        loop {
+            if let Some(turn) = self.turn_unless(|| false) {
+                return turn;
+            }
+        }
     }
 
     /// One sync of all that was appended, segment by segment, oldest first, by whoever has the turn.
@@ -252,6 +257,8 @@ impl Shared {
     /// Makes the head of a live segment durable: the oldest one that stays must be known by it on the disk before those in front of it
     /// go. Not what is behind the head: nobody asked for that, and it would be a second write of all that is logged.
     fn sync_head(&self, at: usize) -> Result<(), StorageError> {
+        let _turn = self.turn();
+        self.check_poison()?;
         let segment = lock(&self.segments).live.get(at).and_then(|live| live.open.clone());
         let Some(segment) = segment else { return Ok(()) };
         let synced = (self.sync_pages)(&segment, 0..HEAD_BYTES);
