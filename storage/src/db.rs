@@ -88,7 +88,7 @@
 //!
 //! # Threads and processes
 //! Two threads of its own for each open database: `ringkv-db` flushes and merges (over io_uring, or where that is refused by ordinary
-//! system calls), `ringkv-db-ready` prepares log segments and memory. They end with the last handle: [`Db`], [`Tree`], [`Batch`],
+//! system calls), `ringkv-db-ready` prepares log segments and memory, and removes segments. They end with the last handle: [`Db`], [`Tree`], [`Batch`],
 //! [`Snapshot`], [`Range`], or one of the asynchronous kind. For the latter a process has up to 32 more for all its databases,
 //! `ringkv-db-pool`, which end when there was nothing to do for some seconds. One process has a database open; a second one gets [`Error::InUse`].
 //!

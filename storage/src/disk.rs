@@ -6,6 +6,7 @@ pub mod files;
 pub mod helper;
 pub mod plain;
 pub mod section;
+pub(crate) mod started;
 pub mod uring;
 
 use crate::error::DiskError;

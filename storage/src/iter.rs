@@ -1,5 +1,7 @@
 //! Walking several sources of records together, newest version of each key first.
 
+mod marks;
+
 use crate::disk::Disk;
 use crate::error::StorageError;
 use crate::gate::Pace;
@@ -9,6 +11,7 @@ use crate::sst::{Record, TreeKey, Value};
 use crate::tree::Inside;
 use crate::tree::run::{Run, RunScan};
 use bytes::Bytes;
+use marks::Marks;
 use ringkv_wire::ids::KeyspaceId;
 use std::cmp::Ordering;
 use std::convert::Infallible;
@@ -185,6 +188,7 @@ impl<D: Disk, M: Own> Source<D, M> {
 pub struct MergeIter<D: Disk, M = Walk> {
     /// Newest first.
     sources: Vec<Source<D, M>>,
+    marks: Marks,
     way: Way,
     span: Span,
     at: Option<usize>,
@@ -205,7 +209,7 @@ impl<D: Disk> MergeIter<D> {
 impl<D: Disk, M: Own> MergeIter<D, M> {
     /// Over sources, newest first, each before its first record of the span.
     pub(crate) fn over(sources: Vec<Source<D, M>>, span: Span, way: Way) -> MergeIter<D, M> {
-        MergeIter { sources, way, span, at: None, second: None, started: false }
+        MergeIter { sources, marks: Marks::new(way), way, span, at: None, second: None, started: false }
     }
 
     /// Goes to the next key; false at the end. After an error the iterator is of no use.
@@ -214,16 +218,16 @@ impl<D: Disk, M: Own> MergeIter<D, M> {
             for source in &mut self.sources {
                 source.next().await?;
             }
+            self.mark_all();
         } else if let Some(at) = self.at {
-            let (newer, older) = self.sources.split_at_mut(at + 1);
-            let Some(current) = newer.last_mut() else { return Ok(false) };
-            for source in older {
-                let same = matches!((source.head(), current.head()), (Some(a), Some(b)) if a.key == b.key);
-                if same {
-                    source.next().await?;
+            for older in at + 1..self.sources.len() {
+                if self.have_same_key(at, older) {
+                    self.sources[older].next().await?;
+                    self.mark(older);
                 }
             }
-            current.next().await?;
+            self.sources[at].next().await?;
+            self.mark(at);
         }
         self.choose();
         Ok(self.at.is_some())
@@ -234,9 +238,7 @@ impl<D: Disk, M: Own> MergeIter<D, M> {
     pub(crate) fn try_next(&mut self) -> Option<bool> {
         let at = self.at?;
         // Who has the same key must go on with it.
-        if let Some(second) = self.second
-            && self.sources[second].head()?.key == self.sources[at].head()?.key
-        {
+        if self.second.is_some_and(|second| self.have_same_key(at, second)) {
             return None;
         }
         let moved = match &mut self.sources[at] {
@@ -248,6 +250,7 @@ impl<D: Disk, M: Own> MergeIter<D, M> {
             Source::Run(scan) => scan.next_in_block(),
         };
         moved.then(|| {
+            self.mark(at);
             self.choose_again(at);
             self.at.is_some()
         })
@@ -268,39 +271,66 @@ impl<D: Disk, M: Own> MergeIter<D, M> {
         }
     }
 
+    /// A source went on.
     #[inline]
-    fn before(&self, key: TreeKey<'_>, other: TreeKey<'_>) -> bool {
-        match self.way {
-            Way::Up => key < other,
-            Way::Down => key > other,
+    fn mark(&mut self, at: usize) {
+        let key = self.sources[at].head().map(|head| head.key);
+        if !self.marks.set(at, key) {
+            self.mark_all();
         }
+    }
+
+    fn mark_all(&mut self) {
+        self.marks.set_all(self.sources.iter().map(|source| source.head().map(|head| head.key)));
+    }
+
+    #[inline]
+    fn have_same_key(&self, at: usize, other: usize) -> bool {
+        let same = || Some(self.sources[at].head()?.key == self.sources[other].head()?.key);
+        self.marks.before(at, other).is_none() && same().unwrap_or(false)
+    }
+
+    /// Whether a source's next key comes before another one's; none comes behind all.
+    #[inline]
+    fn before(&self, at: usize, other: usize) -> bool {
+        self.marks.before(at, other).unwrap_or_else(|| self.before_by_key(at, other))
+    }
+
+    #[cold]
+    fn before_by_key(&self, at: usize, other: usize) -> bool {
+        let Some(Head { key, .. }) = self.sources[at].head() else { return false };
+        self.sources[other].head().is_none_or(|other| match self.way {
+            Way::Up => key < other.key,
+            Way::Down => key > other.key,
+        })
     }
 
     /// Stands at the newest source of those whose next key comes first.
     fn choose(&mut self) {
-        let mut first: Option<(usize, TreeKey<'_>)> = None;
-        let mut second = first;
-        for (at, source) in self.sources.iter().enumerate() {
-            let Some(head) = source.head() else { continue };
-            if first.is_none_or(|(_, key)| self.before(head.key, key)) {
-                second = first.replace((at, head.key));
-            } else if second.is_none_or(|(_, key)| self.before(head.key, key)) {
-                second = Some((at, head.key));
+        let (mut first, mut second) = (0, None);
+        for at in 1..self.sources.len() {
+            if self.before(at, first) {
+                second = Some(std::mem::replace(&mut first, at));
+            } else if second.is_none_or(|second| self.before(at, second)) {
+                second = Some(at);
             }
         }
-        let at = first.filter(|(_, key)| self.span.goes_on(*key, self.way)).map(|(at, _)| at);
-        (self.at, self.second) = (at, second.map(|(at, _)| at));
+        (self.at, self.second) = (self.unless_behind(first), second);
+    }
+
+    /// A source that goes on, inside of the span.
+    #[inline]
+    fn unless_behind(&self, at: usize) -> Option<usize> {
+        let head = self.sources.get(at)?.head()?;
+        self.span.goes_on(head.key, self.way).then_some(at)
     }
 
     /// The same when nothing but source `at`, where it stood, went on.
     #[inline]
     fn choose_again(&mut self, at: usize) {
-        let second = self.second.and_then(|second| self.sources[second].head());
-        match self.sources[at].head() {
-            Some(head) if second.is_none_or(|second| self.before(head.key, second.key)) => {
-                self.at = self.span.goes_on(head.key, self.way).then_some(at);
-            }
-            _ => self.choose(),
+        match self.second {
+            Some(second) if !self.before(at, second) => self.choose(),
+            _ => self.at = self.unless_behind(at),
         }
     }
 }

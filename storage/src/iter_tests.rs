@@ -9,10 +9,19 @@ type Key = (KeyspaceId, Vec<u8>);
 /// What one source holds: versions, with values or without.
 type Layer = BTreeMap<Key, (u64, Option<Vec<u8>>)>;
 
-/// Few letters and short: the same keys come in several sources, and one is the beginning of the next.
+/// Few letters and short: the same keys come in several sources, and one is the beginning of the next. Some behind a front that is
+/// longer than what is compared at once.
 fn key() -> impl Strategy<Value = Key> {
-    (0u32..3, prop::collection::vec(prop::sample::select(vec![0u8, 7, 254, 255]), 0..4))
-        .prop_map(|(keyspace, key)| (KeyspaceId(keyspace), key))
+    let letters = prop::collection::vec(prop::sample::select(vec![0u8, 7, 254, 255]), 0..4);
+    let front =
+        prop::sample::select(vec![&b""[..], b"", b"", b"\xfe-a front of many bytes-", b"\xfe-a front of many bytes+"]);
+    (0u32..3, front, letters).prop_map(|(keyspace, front, key)| (KeyspaceId(keyspace), [front, &key].concat()))
+}
+
+/// Layers of one keyspace, so that keys share a front.
+fn layers_of_one() -> impl Strategy<Value = Vec<Layer>> {
+    let one = |layer: Layer| layer.into_iter().map(|((_, key), said)| ((KeyspaceId(1), key), said)).collect();
+    layers().prop_map(move |layers| layers.into_iter().map(one).collect())
 }
 
 /// Sources, newest first; older ones have lower versions.
@@ -143,7 +152,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(192))]
     #[test]
     fn a_merge_of_memory_and_tables_is_the_newest_of_each_key(
-        layers in layers(), memory in 0usize..6, parts in prop::collection::vec((part(), any::<bool>()), 1..8),
+        layers in prop_oneof![layers(), layers_of_one()], memory in 0usize..6, parts in prop::collection::vec((part(), any::<bool>()), 1..8),
     ) {
         let (memtables, runs) = sources(&layers, memory);
         for (part, down) in parts {

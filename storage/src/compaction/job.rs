@@ -7,7 +7,8 @@ use crate::gate::{Pace, Work};
 use crate::iter::MergeIter;
 use crate::manifest::{Bounds, TableEntry};
 use crate::sst::TreeKey;
-use crate::sst::writer::{TableWriter, Unborn};
+use crate::sst::reader::TableRef;
+use crate::sst::writer::{Finished, TableWriter, Unborn};
 use crate::tree::Inside;
 use crate::tree::run::Member;
 use std::rc::Rc;
@@ -57,6 +58,30 @@ impl<D: Disk> Made<D> {
     }
 }
 
+/// Tables that are written; the last one is synced while the next one is made.
+#[derive(Default)]
+struct Closed {
+    synced: Vec<(TableRef, Unborn)>,
+    last: Option<Finished>,
+}
+
+impl Closed {
+    async fn add(&mut self, finished: Finished) -> Result<(), StorageError> {
+        if let Some(before) = self.last.replace(finished) {
+            self.synced.push(before.synced().await?);
+        }
+        Ok(())
+    }
+
+    /// All of them, synced.
+    async fn all(mut self) -> Result<Vec<(TableRef, Unborn)>, StorageError> {
+        if let Some(last) = self.last.take() {
+            self.synced.push(last.synced().await?);
+        }
+        Ok(self.synced)
+    }
+}
+
 /// Writes the newest version of each key into new tables, durable with their names. The guards remove the files unless they are
 /// kept.
 pub(crate) async fn write_tables<D: Disk>(
@@ -67,8 +92,11 @@ pub(crate) async fn write_tables<D: Disk>(
     let mut guards = shape.guards.iter().map(Vec::as_slice).peekable();
     let work = if shape.is_flush { Work::Flush } else { Work::Merge };
     let new_pace = || Pace::beside(&engine.share, work);
-    let (mut writer, mut closed, mut pace) = (None::<TableWriter<D>>, Vec::new(), new_pace());
-    while records.next().await? {
+    let (mut writer, mut closed, mut pace) = (None::<TableWriter<D>>, Closed::default(), new_pace());
+    while match records.try_next() {
+        Some(any) => any,
+        None => records.next().await?,
+    } {
         let Some(head) = records.head() else { break };
         let record = head.record.at(shape.log_time_ms);
         let is_foreign = shape.inside.as_ref().is_some_and(|inside| !inside(head.key));
@@ -86,7 +114,7 @@ pub(crate) async fn write_tables<D: Disk>(
             writer.bytes() >= shape.table_bytes || far || (passed > 0 && writer.bytes() >= shape.piece_bytes)
         };
         if let Some(full) = writer.take_if(|writer| is_full(writer)) {
-            closed.push(full.finish().await?);
+            closed.add(full.finish().await?).await?;
         }
         if writer.is_none() {
             writer = Some(engine.new_table(shape.level, new_pace()).await?);
@@ -96,8 +124,9 @@ pub(crate) async fn write_tables<D: Disk>(
         }
     }
     if let Some(last) = writer {
-        closed.push(last.finish().await?);
+        closed.add(last.finish().await?).await?;
     }
+    let closed = closed.all().await?;
     if !closed.is_empty() {
         engine.disk.sync_dir(&engine.tables_dir).await?;
     }

@@ -19,7 +19,7 @@ use crate::error::{DiskError, StorageError};
 use crate::memtable::shared::Memtable;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread::{self, JoinHandle, Thread};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -141,31 +141,45 @@ fn run(root: Root, settings: &Settings, mailbox: Receiver<Job>, opened: &Told, c
     }
 }
 
-/// While it lives, a thread makes log segments and memory ready ahead of the writer: it waits for disk and system most of the time, and
+/// While it lives, a thread makes log segments and memory ready ahead of the writer, and gives up segments that are not needed: it waits for disk and system most of the time, and
 /// must not keep flushes waiting.
 pub(super) struct Preparer {
     thread: Option<JoinHandle<()>>,
     ended: Arc<AtomicBool>,
+    /// Tables hold everything up to here.
+    flushed: Arc<AtomicU64>,
 }
 
 impl Preparer {
     pub fn start(core: Arc<Core>) -> Result<Preparer, StorageError> {
         let ended = Arc::new(AtomicBool::new(false));
         let told = ended.clone();
+        let flushed = Arc::new(AtomicU64::new(0));
+        let upto = flushed.clone();
         let work = move || {
-            let mut fails = false;
+            let (mut fails, mut released) = (false, 0);
             while !told.load(Ordering::Acquire) {
                 let active = core.view.load().active.clone();
                 active.populate_ahead(AHEAD_BYTES);
                 core.memory.make_ready(active.bytes());
                 drop(active);
                 fails = prepared(&core.log, fails);
+                let flushed = upto.load(Ordering::Acquire);
+                if flushed > std::mem::replace(&mut released, flushed) {
+                    release(&core.log, flushed);
+                }
                 thread::park_timeout(LOOK);
             }
         };
         let failed = |error| DiskError::io("", "start the database's second thread", error);
         let thread = thread::Builder::new().name("ringkv-db-ready".to_owned()).spawn(work).map_err(failed)?;
-        Ok(Preparer { thread: Some(thread), ended })
+        Ok(Preparer { thread: Some(thread), ended, flushed })
+    }
+
+    /// Tables hold everything up to `upto` now.
+    pub fn flushed(&self, upto: u64) {
+        self.flushed.store(upto, Ordering::Release);
+        self.look();
     }
 
     /// The writer may have taken one.
@@ -198,9 +212,21 @@ fn prepared(log: &log::Shared, failed_before: bool) -> bool {
     }
 }
 
+/// Gives up log segments whose records are in tables up to this one. Those that stay go with the next ones.
+fn release(log: &log::Shared, flushed: u64) {
+    if let Err(error) = log.release(flushed) {
+        tracing::warn!(%error, "log segments stay");
+    }
+}
+
 /// Milliseconds since 1970, as the system tells.
 pub(crate) fn system_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+}
+
+/// Lets other threads have the processor first.
+pub(crate) fn give_way() {
+    thread::yield_now();
 }
 
 /// Lets the calling thread rest.

@@ -200,17 +200,27 @@ impl Memtable {
         let tag = self.tag(hash);
         let word = self.slots.words()[self.home(tag)].load(Ordering::Acquire);
         if (word >> 32) as u32 == tag {
-            for line in 0..PREFETCH_LINES {
-                prefetch(self.arena.words().get(word as u32 as usize + 8 * line));
-            }
+            self.fetch(word as u32);
+        }
+    }
+
+    /// Asks for the memory of a record.
+    #[inline]
+    fn fetch(&self, place: u32) {
+        for line in 0..PREFETCH_LINES {
+            prefetch(self.arena.words().get(place as usize + 8 * line));
         }
     }
 
     /// The newest write of a key with a version up to `version`, if it is here. `hash` is the key's.
     #[inline]
     pub fn get(&self, key: TreeKey<'_>, hash: u64, version: u64) -> Option<Record<'_>> {
+        if self.entries() == 0 {
+            // Its index is large, and each look into it would wait for memory.
+            return None;
+        }
         let (_, place) = self.find(key, hash)?;
-        self.visible(place, version)
+        self.visible(place, version).map(|(_, record)| record)
     }
 
     /// The version of a key's newest write, if it is here.
@@ -242,13 +252,13 @@ impl Memtable {
         place.map(|place| (slot, place))
     }
 
-    /// Of a record and those it replaced the first with a version up to `version`.
+    /// Of a record and those it replaced the first with a version up to `version`, and its place.
     #[inline]
-    fn visible(&self, mut place: u32, version: u64) -> Option<Record<'_>> {
+    fn visible(&self, mut place: u32, version: u64) -> Option<(u32, Record<'_>)> {
         loop {
             let stored = self.at(place);
             if stored.version <= version {
-                return Some(stored.record);
+                return Some((place, stored.record));
             }
             place = Some(stored.prev).filter(|prev| *prev != 0)?;
         }

@@ -285,12 +285,13 @@ impl Known {
 
     /// The number of the block that may hold `key`, whose hash is `hash`; none when the table surely has no such key.
     pub fn locate(&self, key: TreeKey<'_>, hash: u64) -> Option<usize> {
-        if !self.properties.covers(key)
-            || self.filter().is_some_and(|filter| !filter.may_contain(self.place.id.filter_hash(hash)))
-        {
-            return None;
-        }
-        self.index()?.find(key)
+        if self.properties.covers(key) { self.locate_inside(key, hash) } else { None }
+    }
+
+    /// The same of a key that is known to lie between the table's least and greatest.
+    #[inline]
+    pub(crate) fn locate_inside(&self, key: TreeKey<'_>, hash: u64) -> Option<usize> {
+        if self.may_contain(hash) { self.index()?.find(key) } else { None }
     }
 
     /// How whoever keeps its blocks knows it.

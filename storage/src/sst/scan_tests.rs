@@ -50,7 +50,7 @@ fn table_on(disk: &FaultDisk, entries: &Entries, compression: Compression) -> Ar
         for ((keyspace, key), (version, value)) in entries {
             writer.add((*keyspace, key), &crate::sst::Record::new(*version, value.as_deref())).await?;
         }
-        let (place, unborn) = writer.finish().await?;
+        let (place, unborn) = writer.finish().await?.synced().await?;
         unborn.keep();
         Table::open(disk, "t".into(), place, 1, trash).await
     })

@@ -1,7 +1,8 @@
-//! Writes a table to the disk: slice by slice, synced before anybody names it.
+//! Writes a table to the disk: slice by slice, each while the next one is made; synced before anybody names it.
 
+use crate::disk::started::Started;
 use crate::disk::{Disk, DiskBuf, OpenMode};
-use crate::error::StorageError;
+use crate::error::{DiskError, StorageError};
 use crate::gate::Pace;
 use crate::sst::builder::TableBuilder;
 use crate::sst::reader::{TableRef, Trash};
@@ -42,7 +43,8 @@ pub struct TableWriter<D: Disk> {
     id: TableId,
     number: u64,
     builder: TableBuilder,
-    buf: Option<DiskBuf>,
+    /// The last write.
+    writing: Started<(Result<(), DiskError>, DiskBuf)>,
     written: u64,
     pace: Pace,
     unborn: Unborn,
@@ -60,8 +62,8 @@ impl<D: Disk> TableWriter<D> {
     ) -> Result<TableWriter<D>, StorageError> {
         let unborn = Unborn::new(path.clone(), trash);
         let file = disk.open(&path, OpenMode::Create).await?;
-        let buf = Some(DiskBuf::zeroed(WRITE_BYTES));
-        Ok(TableWriter { disk, file, id, number, builder, buf, written: 0, pace, unborn })
+        let writing = Started::Done((Ok(()), DiskBuf::zeroed(WRITE_BYTES)));
+        Ok(TableWriter { disk, file, id, number, builder, writing, written: 0, pace, unborn })
     }
 
     /// Adds a record; its key is greater than the one before.
@@ -79,20 +81,29 @@ impl<D: Disk> TableWriter<D> {
         self.builder.bytes()
     }
 
+    /// Begins the next write, when the one before is done.
     async fn write(&mut self) -> Result<(), StorageError> {
-        let mut buf = self.buf.take().filter(|buf| buf.len() <= self.builder.pending());
-        let mut buf = buf.take().unwrap_or_else(|| DiskBuf::zeroed(self.builder.pending().min(WRITE_BYTES)));
+        let buf = self.write_ended().await?;
+        let bytes = self.builder.pending().min(WRITE_BYTES);
+        let mut buf = if buf.len() <= bytes { buf } else { DiskBuf::zeroed(bytes) };
         let taken = self.builder.take(&mut buf);
         assert_eq!(taken, buf.len(), "whole pages are left to write");
-        let (written, buf) = self.disk.write_at(&self.file, self.written, buf).await;
-        written?;
+        let (disk, file, at) = (self.disk.clone(), self.file.clone(), self.written);
+        self.writing = Started::begin(async move { disk.write_at(&file, at, buf).await }).await;
         self.written += taken as u64;
-        self.buf = Some(buf);
         Ok(())
     }
 
-    /// Writes the rest and syncs the file. Its name is not yet durable: the guard says what becomes of it.
-    pub async fn finish(mut self) -> Result<(TableRef, Unborn), StorageError> {
+    /// The last write is done; its buffer.
+    async fn write_ended(&mut self) -> Result<DiskBuf, StorageError> {
+        let nothing = Started::Done((Ok(()), DiskBuf::zeroed(0)));
+        let (written, buf) = std::mem::replace(&mut self.writing, nothing).end().await;
+        written?;
+        Ok(buf)
+    }
+
+    /// Writes the rest and begins to sync the file.
+    pub async fn finish(mut self) -> Result<Finished, StorageError> {
         while self.builder.step() {
             self.pace.rest().await;
         }
@@ -100,8 +111,26 @@ impl<D: Disk> TableWriter<D> {
         while self.builder.pending() > 0 {
             self.write().await?;
         }
+        self.write_ended().await?;
         assert_eq!(self.written, footer.file_bytes, "the file ends with its footer");
-        self.disk.sync(&self.file).await?;
-        Ok((TableRef { id: self.id, number: self.number, bytes: footer.file_bytes }, self.unborn))
+        let (disk, file) = (self.disk, self.file);
+        let syncing = Started::begin(async move { disk.sync(&file).await }).await;
+        let place = TableRef { id: self.id, number: self.number, bytes: footer.file_bytes };
+        Ok(Finished { place, syncing, unborn: self.unborn })
+    }
+}
+
+/// A table that is written, and being synced.
+pub struct Finished {
+    place: TableRef,
+    syncing: Started<Result<(), DiskError>>,
+    unborn: Unborn,
+}
+
+impl Finished {
+    /// Waits until the file is synced. Its name is not yet durable: the guard says what becomes of it.
+    pub async fn synced(self) -> Result<(TableRef, Unborn), StorageError> {
+        self.syncing.end().await?;
+        Ok((self.place, self.unborn))
     }
 }

@@ -10,6 +10,7 @@ use crate::sst::index::prefix;
 use crate::sst::reader::Table;
 use crate::sst::scan::TableScan;
 use bytes::Bytes;
+use ringkv_wire::ids::KeyspaceId;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -45,7 +46,10 @@ impl<D: Disk> Member<D> {
 pub(crate) struct Run<D: Disk> {
     /// By key.
     members: Vec<Member<D>>,
-    /// Bytes that all first keys share, of a single table its first and last one, and what first and last keys have behind them.
+    /// The table from which on first keys have their keyspace and some bytes in common: the second when the first one begins in another
+    /// keyspace, as in a database, whose least keys are names of trees.
+    from: usize,
+    /// How many bytes those share, of a single table its first key and its last one; what first and last keys have behind them.
     skip: usize,
     firsts: Vec<u128>,
     lasts: Vec<u128>,
@@ -64,27 +68,45 @@ impl<D: Disk> Run<D> {
     /// These tables, in any order.
     pub(crate) fn new(mut members: Vec<Member<D>>) -> Run<D> {
         members.sort_by(|a, b| a.entry.bounds.least().cmp(&b.entry.bounds.least()));
-        let keys = || members.iter().map(|member| member.entry.bounds.least());
-        let shared = |(a, b): (TreeKey<'_>, TreeKey<'_>)| {
-            if a.0 == b.0 { a.1.iter().zip(b.1).take_while(|(a, b)| a == b).count() } else { 0 }
-        };
-        let last = members.last().map(|last| match members.len() {
+        let least = |at: usize| members.get(at).map(|member| member.entry.bounds.least());
+        let from = usize::from(least(0).zip(least(1)).is_some_and(|(first, second)| first.0 != second.0));
+        let last = members.last().map(|last| match members.len() - from {
             1 => last.entry.bounds.greatest(),
             _ => last.entry.bounds.least(),
         });
-        let skip = keys().next().zip(last).map_or(0, shared);
-        let firsts = keys().map(|key| number(key, skip)).collect();
-        let last = |member: &Member<D>| {
-            let (least, greatest) = (member.entry.bounds.least(), member.entry.bounds.greatest());
-            // One that does not share what is skipped lies behind all keys that do.
-            if skip == 0 || (least.0 == greatest.0 && greatest.1.starts_with(&least.1[..skip])) {
-                number(greatest, skip)
-            } else {
-                u128::MAX
-            }
+        let shared = |(a, b): (TreeKey<'_>, TreeKey<'_>)| {
+            if a.0 == b.0 { a.1.iter().zip(b.1).take_while(|(a, b)| a == b).count() } else { 0 }
         };
-        let lasts = members.iter().map(last).collect();
-        Run { members, skip, firsts, lasts }
+        let mut run = Run { members: Vec::new(), from, skip: 0, firsts: Vec::new(), lasts: Vec::new() };
+        run.skip = least(from).zip(last).map_or(0, shared);
+        run.members = members;
+        run.firsts = run.members.iter().map(|member| run.edge(member.entry.bounds.least())).collect();
+        run.lasts = run.members.iter().map(|member| run.edge(member.entry.bounds.greatest())).collect();
+        run
+    }
+
+    /// What all keys of [`Run::shares`] have in common.
+    fn front(&self) -> TreeKey<'_> {
+        self.members.get(self.from).map_or((KeyspaceId(0), &[]), |member| {
+            let (keyspace, key) = member.entry.bounds.least();
+            (keyspace, &key[..self.skip])
+        })
+    }
+
+    /// Whether a key's number tells where it stands.
+    #[inline]
+    fn shares(&self, key: TreeKey<'_>) -> bool {
+        let front = self.front();
+        self.skip == 0 || (key.0 == front.0 && key.1.starts_with(front.1))
+    }
+
+    /// The number of a first or last key; of one without what is shared one before or behind all that have it.
+    fn edge(&self, key: TreeKey<'_>) -> u128 {
+        match key {
+            key if self.shares(key) => number(key, self.skip),
+            key if key < self.front() => 0,
+            _ => u128::MAX,
+        }
     }
 
     /// Those of its tables that are among these; none when none is.
@@ -101,9 +123,8 @@ impl<D: Disk> Run<D> {
     /// The table that holds `key` if any does.
     #[inline]
     pub(crate) fn member_for(&self, key: TreeKey<'_>) -> Option<&Member<D>> {
-        let first = self.members.first()?.entry.bounds.least();
         // Only of keys that share what is skipped does the rest tell the order.
-        if self.skip > 0 && !(key.0 == first.0 && key.1.starts_with(&first.1[..self.skip])) {
+        if !self.shares(key) {
             return self.member_by_keys(key, &self.members);
         }
         let wanted = number(key, self.skip);
@@ -206,7 +227,6 @@ mod tests {
     use crate::sst::TableId;
     use crate::sst::reader::TableRef;
     use proptest::prelude::*;
-    use ringkv_wire::ids::KeyspaceId;
 
     type Key = (KeyspaceId, Vec<u8>);
 
@@ -238,10 +258,15 @@ mod tests {
         fn a_key_is_in_the_table_that_whole_keys_tell(
             edges in prop::collection::btree_set(key(), 1..60),
             keyspace in any::<bool>(),
+            names in 0..4_usize,
             probes in prop::collection::vec(key(), 1..40),
         ) {
             let one = |key: &Key| keyspace || key.0 == KeyspaceId(1);
-            let edges: Vec<Key> = edges.into_iter().filter(one).collect();
+            let mut edges: Vec<Key> = edges.into_iter().filter(one).collect();
+            // The first ones in a keyspace of their own.
+            let all = edges.len();
+            edges.iter_mut().take(names.min(all)).for_each(|edge| edge.0 = KeyspaceId(0));
+            edges.sort();
             prop_assume!(!edges.is_empty());
             let run = run(&edges);
             for probe in probes.iter().chain(&edges) {

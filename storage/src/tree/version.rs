@@ -239,7 +239,7 @@ impl<D: Disk> Version<D> {
     pub(crate) fn look(&self, from: usize, cache: &impl Blocks, key: Sought<'_>) -> Result<Look, StorageError> {
         for (run, tables) in self.runs.iter().enumerate().skip(from) {
             let Some(table) = table_for(tables, key)? else { continue };
-            let Some(number) = table.locate(key.tree_key(), key.hash) else { continue };
+            let Some(number) = table.locate_inside(key.tree_key(), key.hash) else { continue };
             match cache.look(table.in_cache(), number, |view| find_in(view, key.tree_key(), key.hash)) {
                 Some(Found::Nothing) => {}
                 Some(found) => return Ok(Look::Found(found)),

@@ -2,7 +2,7 @@
 
 use crate::db::Settings;
 use crate::db::caller::CallerDisk;
-use crate::db::driver::{Job, Preparer, Reply, Told, Turning, checkpoint};
+use crate::db::driver::{Job, Preparer, Reply, Told, Turning, checkpoint, release};
 use crate::db::state::Core;
 use crate::db::view::{Tables, View};
 use crate::disk::Disk;
@@ -67,6 +67,8 @@ pub(crate) struct Driver<D: Disk> {
     compact: Vec<Reply>,
     /// Not before this: the last try failed.
     retry: Option<Instant>,
+    /// Tables hold everything up to here, since it was opened.
+    flushed: u64,
     /// Since when nothing was flushed; none when all is merged.
     quiet_since: Option<Instant>,
     paced: (Instant, u64),
@@ -86,9 +88,22 @@ impl<D: Disk> Driver<D> {
         let (tree, now) = (engine.tree(TREE), Instant::now());
         let (caller, queue, paced) = (CallerDisk::new(root), VecDeque::new(), (now, 0));
         let (flush, merge, settled, compact) = (None, None, Vec::new(), Vec::new());
-        let (retry, quiet_since) = (None, Some(now));
-        let driver =
-            Driver { engine, tree, caller, turning, queue, flush, merge, settled, compact, retry, quiet_since, paced };
+        let (retry, flushed, quiet_since) = (None, 0, Some(now));
+        let driver = Driver {
+            engine,
+            tree,
+            caller,
+            turning,
+            queue,
+            flush,
+            merge,
+            settled,
+            compact,
+            retry,
+            flushed,
+            quiet_since,
+            paced,
+        };
         let tables = driver.tables(&Tables::empty());
         let told = tables.map(|tables| {
             let flushed = tables.at.as_ref().map_or(0, |at| at.index);
@@ -111,7 +126,7 @@ impl<D: Disk> Driver<D> {
             self.begin(&core, now);
             let rung = self.turning.take_rung();
             if rung {
-                self.poll(&core, now);
+                self.poll(&core, &preparer, now);
             }
             self.care(&core, &preparer, now);
             if let Err(error) = self.turning.turn(true) {
@@ -150,6 +165,8 @@ impl<D: Disk> Driver<D> {
                     self.turning.waker.wake_by_ref();
                 }
                 Some(Waiting::Flushed(reply)) => {
+                    // Not some time: who asked may close it now.
+                    release(&core.log, self.flushed);
                     self.tell(core, memtable_bytes(&core.view.load()));
                     reply.give(Ok(()));
                 }
@@ -198,7 +215,7 @@ impl<D: Disk> Driver<D> {
         })
     }
 
-    fn poll(&mut self, core: &Core, now: Instant) {
+    fn poll(&mut self, core: &Core, preparer: &Preparer, now: Instant) {
         let waker = self.turning.waker.clone();
         let mut cx = Context::from_waker(&waker);
         if let Some((mut work, memtable, upto)) = self.flush.take() {
@@ -206,7 +223,17 @@ impl<D: Disk> Driver<D> {
                 Poll::Pending => self.flush = Some((work, memtable, upto)),
                 Poll::Ready(result) => {
                     drop(work);
-                    self.flushed(core, memtable, upto, result, now);
+                    let made = result.and_then(|()| self.show(core, Some(&memtable)));
+                    match made {
+                        Ok(()) => {
+                            core.memory.give(memtable);
+                            self.quiet_since = Some(now);
+                            self.flushed = upto;
+                            preparer.flushed(upto);
+                        }
+                        Err(error) => self.not_flushed(core, (memtable, upto), error, now),
+                    }
+                    waker.wake_by_ref();
                 }
             }
         }
@@ -227,30 +254,12 @@ impl<D: Disk> Driver<D> {
         }
     }
 
-    fn flushed(
-        &mut self,
-        core: &Core,
-        memtable: Arc<Memtable>,
-        upto: u64,
-        result: Result<(), StorageError>,
-        now: Instant,
-    ) {
-        match result.and_then(|()| self.show(core, Some(&memtable))) {
-            Ok(()) => {
-                core.memory.give(memtable);
-                self.quiet_since = Some(now);
-                if let Err(error) = core.log.release(upto) {
-                    tracing::warn!(%error, "log segments stay");
-                }
-            }
-            Err(error) => {
-                self.failed("flush", &error, now);
-                self.refuse(&error);
-                core.memory.set_trouble(error);
-                self.queue.push_front(Waiting::Flush(memtable, upto));
-            }
-        }
-        self.turning.waker.wake_by_ref();
+    /// A flush is to be made again.
+    fn not_flushed(&mut self, core: &Core, flush: (Arc<Memtable>, u64), error: StorageError, now: Instant) {
+        self.failed("flush", &error, now);
+        self.refuse(&error);
+        core.memory.set_trouble(error);
+        self.queue.push_front(Waiting::Flush(flush.0, flush.1));
     }
 
     /// Whoever waits for flushes hears that they fail: they are tried again, but nobody knows for how long.

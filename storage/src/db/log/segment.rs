@@ -1,6 +1,7 @@
 //! Segment files: made, used again, mapped.
 
 use super::head::{Born, HEAD_BYTES, Head};
+use crate::db::driver::give_way;
 use crate::disk::OpenMode;
 use crate::disk::files::{OpenFile, Root};
 use crate::error::DiskError;
@@ -13,6 +14,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 pub(super) const DIR: &str = "log";
 const NEW: &str = ".new";
 const PAGE_BYTES: usize = 4096;
+/// After so many bytes that were made ready, whoever waits for the processor may have it: a writer, for milliseconds otherwise.
+const STEP_BYTES: usize = 2 << 20;
 
 /// Path of a segment.
 pub(super) fn path(number: u64) -> String {
@@ -104,7 +107,7 @@ impl Segment {
         file.back(0, file.size()?)?;
         // The old records are void before the file has a name under which it could be taken for the new segment.
         file.write_at(0, &Head { number, salt, born: None }.encode())?;
-        file.sync_data()?;
+        sync_head(&file)?;
         fill(&file, PAGE_BYTES as u64, file.size()?)?;
         Segment::name(root, file, number, salt)
     }
@@ -127,8 +130,13 @@ impl Segment {
     /// Makes every page present and writable, so that appends do not fault. Only a matter of speed: where the system
     /// cannot, they fault.
     pub fn populate(&self) {
-        if let Err(e) = self.map.advise(Advice::PopulateWrite) {
-            tracing::debug!(path = self.path, error = %e, "the pages of a segment are not populated");
+        for at in (0..self.bytes()).step_by(STEP_BYTES) {
+            let step = STEP_BYTES.min(self.bytes() - at);
+            if let Err(e) = self.map.advise_range(Advice::PopulateWrite, at, step) {
+                tracing::debug!(path = self.path, error = %e, "the pages of a segment are not populated");
+                return;
+            }
+            give_way();
         }
     }
 
@@ -144,10 +152,21 @@ impl Segment {
     }
 }
 
+/// Makes the head durable, but not the old records behind it, which the system may never have written.
+fn sync_head(file: &OpenFile) -> Result<(), DiskError> {
+    let map = MmapRaw::map_raw(&file.file).map_err(|e| file.error("map", e))?;
+    map.flush_range(0, HEAD_BYTES).map_err(|e| file.error("sync", e))
+}
+
 /// Writes zeros page by page. In the page cache each page then stands alone: of a large write the system makes large folios,
 /// and it syncs, and write-protects, folios as a whole.
 fn fill(file: &OpenFile, from: u64, to: u64) -> Result<(), DiskError> {
-    (from..to).step_by(PAGE_BYTES).try_for_each(|at| file.write_at(at, &[0; PAGE_BYTES]))
+    (from..to).step_by(PAGE_BYTES).try_for_each(|at| {
+        if at % STEP_BYTES as u64 == 0 {
+            give_way();
+        }
+        file.write_at(at, &[0; PAGE_BYTES])
+    })
 }
 
 /// The right to write a segment. There is one for each.

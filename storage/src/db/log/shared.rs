@@ -1,5 +1,6 @@
 //! What the writer, those who sync and the driver share.
 
+use super::head::HEAD_BYTES;
 use super::segment::{Segment, SyncPages};
 use super::{LogOptions, Position};
 use crate::disk::files::Root;
@@ -30,7 +31,7 @@ pub(super) struct Segments {
     pub spares: Vec<String>,
 }
 
-/// The log but for its writer. Locks are taken in this order: `next_number`, then `segments`; `syncing` by itself.
+/// The log but for its writer. Locks are taken in this order: `releasing`, `next_number` or `syncing`, then `segments`.
 pub(crate) struct Shared {
     root: Root,
     options: LogOptions,
@@ -46,6 +47,8 @@ pub(crate) struct Shared {
     ended: Condvar,
     /// Number of the next segment; held while one is made, so that they get ready in order.
     next_number: Mutex<u64>,
+    /// Held while segments are given up.
+    releasing: Mutex<()>,
     segments: Mutex<Segments>,
 }
 
@@ -74,6 +77,7 @@ impl Shared {
             syncing: Mutex::default(),
             ended: Condvar::new(),
             next_number: Mutex::new(next_number),
+            releasing: Mutex::default(),
             segments: Mutex::new(segments),
         }
     }
@@ -117,12 +121,17 @@ impl Shared {
 
     /// Makes all that was appended durable, the heads of segments without records too.
     pub(super) fn sync_all(&self) -> Result<(), StorageError> {
-        let _turn = loop {
-            if let Some(turn) = self.turn_unless(|| false) {
-                break turn;
-            }
-        };
+        let _turn = self.turn();
         self.sync_appended()
+    }
+
+    /// The right to sync, when nobody else has it.
+    fn turn(&self) -> Turn<'_> {
+        loop {
+            if let Some(turn) = self.turn_unless(|| false) {
+                return turn;
+            }
+        }
     }
 
     /// One sync of all that was appended, segment by segment, oldest first, by whoever has the turn.
@@ -231,18 +240,29 @@ impl Shared {
     }
 
     /// Gives up the segments whose records are all at or below `flushed_seq`, which must be durable elsewhere: their files
-    /// are kept for later segments, or removed. Called by the driver alone.
+    /// are kept for later segments, or removed.
     pub fn release(&self, flushed_seq: u64) -> Result<(), StorageError> {
+        let _releasing = lock(&self.releasing);
         let count = self.releasable(flushed_seq);
         if count == 0 {
             return Ok(());
         }
-        // The oldest one that stays must be known by its own head on the disk before those in front of it go.
-        self.sync_all()?;
+        self.sync_head(count)?;
         let gone: Vec<Live> = lock(&self.segments).live.drain(..count).collect();
         // One that cannot be removed does not keep the others.
         let recycled: Vec<_> = gone.into_iter().map(|live| self.recycle(live)).collect();
         Ok(recycled.into_iter().collect::<Result<(), DiskError>>()?)
+    }
+
+    /// Makes the head of a live segment durable: the oldest one that stays must be known by it on the disk before those in front of it
+    /// go. Not what is behind the head: nobody asked for that, and it would be a second write of all that is logged.
+    fn sync_head(&self, at: usize) -> Result<(), StorageError> {
+        let _turn = self.turn();
+        self.check_poison()?;
+        let segment = lock(&self.segments).live.get(at).and_then(|live| live.open.clone());
+        let Some(segment) = segment else { return Ok(()) };
+        let synced = (self.sync_pages)(&segment, 0..HEAD_BYTES);
+        synced.map_err(|e| self.poison(DiskError::io(&segment.path, "sync", e)))
     }
 
     /// How many segments at the front are not needed. Never the last one.

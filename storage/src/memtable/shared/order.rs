@@ -3,7 +3,6 @@
 
 use super::{Memtable, Stored};
 use crate::iter::{Head, Span, Way};
-use crate::memory::prefetch;
 use crate::memtable::walk::{bytes_of, prefix};
 use std::cmp::Ordering as Order3;
 use std::sync::atomic::Ordering;
@@ -109,7 +108,7 @@ pub(crate) struct Walk {
     way: Way,
     /// Where it goes on.
     next: Option<usize>,
-    /// Where it stands; none before the first step and at the end.
+    /// The record it stands at, as the snapshot sees it; none before the first step and at the end.
     at: Option<u32>,
     version: u64,
 }
@@ -134,16 +133,17 @@ impl Walk {
                 self.at = None;
                 return false;
             };
-            (self.next, self.at) = match self.way {
-                Way::Up => (Some(at + 1), Some(place)),
-                Way::Down => (at.checked_sub(1), Some(place)),
-            };
             let ahead = match self.way {
                 Way::Up => self.run.get(at + AHEAD),
                 Way::Down => at.checked_sub(AHEAD).and_then(|at| self.run.get(at)),
             };
-            ahead.iter().for_each(|place| prefetch(self.memtable.arena.words().get(**place as usize)));
-            if self.memtable.visible(place, self.version).is_some() {
+            ahead.iter().for_each(|place| self.memtable.fetch(**place));
+            self.next = match self.way {
+                Way::Up => Some(at + 1),
+                Way::Down => at.checked_sub(1),
+            };
+            self.at = self.memtable.visible(place, self.version).map(|(place, _)| place);
+            if self.at.is_some() {
                 return true;
             }
         }
@@ -152,8 +152,7 @@ impl Walk {
     /// The record it stands at.
     #[inline]
     pub fn head(&self) -> Option<Head<'_>> {
-        let place = self.at?;
-        let record = self.memtable.visible(place, self.version)?;
-        Some(Head { key: self.memtable.at(place).key, record })
+        let Stored { key, record, .. } = self.memtable.at(self.at?);
+        Some(Head { key, record })
     }
 }

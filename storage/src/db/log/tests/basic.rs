@@ -119,6 +119,44 @@ fn a_failed_sync_ends_the_log() {
     assert_eq!(found(dir.path(), 0).expect("opened").1, 2);
 }
 
+/// What is given up is not written to the disk before, nor what was written since.
+#[test]
+fn giving_up_segments_syncs_no_more_than_a_head() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let synced = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&synced);
+    let counts = Box::new(move |segment: &crate::db::log::segment::Segment, range: std::ops::Range<usize>| {
+        counted.fetch_add(range.len(), Ordering::Relaxed);
+        segment.sync_pages(range)
+    });
+    let (mut rig, _) = Rig::open_through(dir.path(), 0, counts).expect("opened");
+    let opened = synced.load(Ordering::Relaxed);
+    for _ in 0..60 {
+        rig.put(1000);
+    }
+    rig.shared.release(40).expect("released");
+    assert!(rig.shared.bytes() < 3 * SEGMENT_BYTES, "some are given up");
+    assert_eq!(synced.load(Ordering::Relaxed) - opened, 512);
+    rig.shared.sync_to(Position(60)).expect("synced");
+    let later = synced.load(Ordering::Relaxed) - opened - 512;
+    assert!((20_000..40_000).contains(&later), "{later} bytes of what is left");
+}
+
+#[test]
+fn a_poisoned_log_gives_up_nothing() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let fails = Box::new(|segment: &crate::db::log::segment::Segment, range: std::ops::Range<usize>| {
+        // The head of the opening, and what comes after the failure, as a system does that told of it once.
+        if range.end > 8000 { Err(io::Error::from_raw_os_error(5)) } else { segment.sync_pages(range) }
+    });
+    let (mut rig, _) = Rig::open_through(dir.path(), 0, fails).expect("opened");
+    let last = (0..60).map(|_| rig.put(1000)).last().expect("some");
+    assert!(rig.shared.sync_to(last).is_err());
+    let before = files(dir.path());
+    assert!(matches!(rig.shared.release(40), Err(StorageError::Poisoned { .. })));
+    assert_eq!(files(dir.path()), before);
+}
+
 #[test]
 fn a_spare_that_cannot_be_used_is_given_up_and_the_next_try_makes_one() {
     let dir = tempfile::tempdir().expect("a directory");
