@@ -184,7 +184,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use view::View;
+use view::{Tables, View};
 
 /// Names of trees are keys here, their keyspaces the values.
 const NAMES: KeyspaceId = KeyspaceId(1);
@@ -259,9 +259,8 @@ impl Db {
         };
         let Started { opened, mail, core: to_thread, thread } = started;
         let next = last.max(opened.flushed) + 1;
+        let view = redo.view(opened.tables);
         let Redo { full, pen, .. } = redo;
-        let frozen = full.iter().rev().map(|(memtable, _)| memtable.clone()).collect();
-        let view = View { active: pen.memtable().clone(), frozen, tables: opened.tables };
         let core = Arc::new(Core {
             view: ArcSwap::from_pointee(view),
             visible: AtomicU64::new(next - 1),
@@ -443,6 +442,12 @@ impl Redo<'_> {
     fn new(settings: &Settings) -> Redo<'_> {
         let (_, pen) = Memtable::new(Blank::new(settings.memtable_bytes()), settings.seed);
         Redo { settings, pen, full: Vec::new() }
+    }
+
+    /// What there is, with these tables.
+    fn view(&self, tables: Arc<Tables>) -> View {
+        let frozen = self.full.iter().rev().map(|(memtable, _)| memtable.clone()).collect();
+        View { active: self.pen.memtable().clone(), frozen, tables }
     }
 
     fn apply(&mut self, seq: u64, op: &Op<'_>) -> Result<(), crate::error::StorageError> {

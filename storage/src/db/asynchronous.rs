@@ -7,7 +7,7 @@ mod pool;
 mod range;
 mod snapshot;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 mod tree;
 
 pub(super) use lane::Lanes;

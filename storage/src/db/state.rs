@@ -290,18 +290,12 @@ impl Core {
         value.filter(|value| value.is_alive(|| self.settings.now_ms()))
     }
 
-    /// What there is, and the last write that is in it.
+    /// What there is, and the last write that a reader of it is to see; its tables may be newer.
     pub fn moment(&self) -> (Arc<View>, u64) {
-        let mut view = self.view.load_full();
-        loop {
-            let version = self.visible.load(Ordering::Acquire);
-            let again = self.view.load_full();
-            // The same before and after: all that was visible in between is in it, and nothing else is in its tables.
-            if Arc::ptr_eq(&view, &again) {
-                return (view, version);
-            }
-            view = again;
-        }
+        // In this order: the view is as new as the version, or newer. Its tables are of whole memtables, so when they are newer, they
+        // are one later moment, and nothing else of the view is older than that.
+        let version = self.visible.load(Ordering::Acquire);
+        (self.view.load_full(), version)
     }
 }
 
