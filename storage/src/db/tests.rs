@@ -3,6 +3,7 @@
 mod cache;
 mod log;
 mod order;
+mod trees;
 
 use crate::db::driver::Job;
 use crate::db::{Db, Error};

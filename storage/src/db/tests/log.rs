@@ -12,21 +12,21 @@ use tempfile::TempDir;
 const VALUE: [u8; 1000] = [7; 1000];
 
 /// With segments that a few writes fill.
-fn open_through(dir: &Path, sync_pages: SyncPages) -> Db {
+pub(super) fn open_through(dir: &Path, sync_pages: SyncPages) -> Db {
     let builder = Db::builder().memtable_bytes(1 << 20).cache_bytes(1 << 20).segment_bytes(16 << 10);
     builder.open_through(dir, sync_pages).expect("opened")
 }
 
-fn open(dir: &Path) -> Db {
+pub(super) fn open(dir: &Path) -> Db {
     open_through(dir, Box::new(Segment::sync_pages))
 }
 
-fn put(tree: &Tree, numbers: std::ops::Range<u32>) {
+pub(super) fn put(tree: &Tree, numbers: std::ops::Range<u32>) {
     numbers.for_each(|n| tree.put(&n.to_be_bytes(), &VALUE).expect("written"));
 }
 
 /// What a process leaves that is killed now.
-fn killed(dir: &Path) -> TempDir {
+pub(super) fn killed(dir: &Path) -> TempDir {
     let copy = tempfile::tempdir().expect("a directory");
     copy_files(dir, copy.path());
     copy
@@ -49,7 +49,7 @@ fn copy_files(from: &Path, to: &Path) {
 }
 
 /// What the disk holds when the power goes now: of the log what was synced.
-fn cut(dir: &Path, durable: &Durable) -> TempDir {
+pub(super) fn cut(dir: &Path, durable: &Durable) -> TempDir {
     let copy = killed(dir);
     let log = copy.path().join("log");
     std::fs::remove_dir_all(&log).expect("removed");
@@ -60,8 +60,8 @@ fn cut(dir: &Path, durable: &Durable) -> TempDir {
     copy
 }
 
-fn count(dir: &Path) -> usize {
-    open(dir).tree("t").expect("a tree").range(..).map(|item| item.expect("read")).count()
+pub(super) fn count(dir: &Path) -> usize {
+    open(dir).tree("t").expect("a tree").range(..).inspect(|item| assert!(item.is_ok())).count()
 }
 
 type Call = fn(&Db, &Tree) -> Result<(), Error>;
