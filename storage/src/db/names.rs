@@ -142,7 +142,7 @@ impl Db {
         let view = self.core().view.load();
         let gone = view.gone.iter().flat_map(|gone| gone.iter().copied()).chain([id]);
         self.core().set_gone(gone.collect());
-        // Its memory goes with the next flush when there is none for another memtable now.
+        // Its memory is to go soon; when nothing can be flushed now, it goes later.
         drop(self.rotate());
         Ok(true)
     }

@@ -5,8 +5,9 @@ use super::stall;
 use crate::db::asynchronous::tests::block_on;
 use crate::db::log::Segment;
 use crate::db::log::tests::power::{Durable, recording};
-use crate::db::{Db, Error};
+use crate::db::{Db, Error, Tree};
 use crate::error::StorageError;
+use ringkv_wire::ids::KeyspaceId;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
@@ -80,6 +81,26 @@ fn a_removal_that_cannot_be_synced_leaves_the_tree_to_its_readers() {
     let db = open(dir.path());
     assert_eq!(db.tree_names(), Vec::<String>::new());
     assert_eq!(db.tree("t").expect("a tree").range(..).count(), 0);
+}
+
+#[test]
+fn a_removed_tree_is_remembered_until_nothing_is_left_and_the_last_one_longer() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let remembered = |db: &Db| -> Vec<u8> {
+        Tree::at(db.clone(), KeyspaceId(2)).range(..).map(|item| item.expect("read").0[3]).collect()
+    };
+    let db = open(dir.path());
+    ["a", "b", "c"].into_iter().for_each(|name| put(&db.tree(name).expect("a tree"), 0..10));
+    let go_on = stall(&db);
+    ["a", "b"].into_iter().for_each(|name| assert!(db.remove_tree(name).expect("removed")));
+    let left = killed(dir.path());
+    drop(go_on);
+    for expected in [&[16, 17][..], &[17], &[17]] {
+        let db = open(left.path());
+        assert_eq!(remembered(&db), expected);
+        db.settle().expect("settled");
+    }
+    assert_eq!(open(left.path()).tree("a").expect("a tree").keyspace(), KeyspaceId(19));
 }
 
 #[test]
