@@ -443,4 +443,4 @@ impl<'c> Spot<'c> {
 
 #[cfg(test)]
 #[path = "cache_tests.rs"]
-mod tests;
+pub(crate) mod tests;

@@ -14,8 +14,12 @@ fn key(block: usize) -> [u8; 8] {
 
 /// A block with one key and some bytes that belong to it.
 fn block(number: usize) -> Block {
+    block_of(number, 3000)
+}
+
+fn block_of(number: usize, bytes: usize) -> Block {
     let (mut builder, mut out, id) = (BlockBuilder::default(), Vec::new(), TableId([1; 16]));
-    builder.add((K, &key(number)), number as u64, &Record::new(number as u64 + 1, Some(&[number as u8; 3000])));
+    builder.add((K, &key(number)), number as u64, &Record::new(number as u64 + 1, Some(&vec![number as u8; bytes])));
     builder.finish(&id, 0, &mut Compressor::default(), &mut out);
     Block::verify(Bytes::from(out), &id, 0, "t").expect("just made")
 }
@@ -50,4 +54,30 @@ fn a_smaller_budget_takes_memory_and_no_block_for_another() {
     cache.set_budget(12 << 20);
     (0..BLOCKS).for_each(|number| cache.insert((1, &places), number, &block(number)));
     assert!(count(&cache, &places) > 2000, "what it gave back it may have again");
+}
+
+/// Several tables whose blocks have the same numbers, in slots and beside them: all are there, and none is another one's.
+pub(crate) fn tables_do_not_share_blocks(cache: &impl Blocks) {
+    let tables: Vec<_> = (1..4).map(|handle| (handle, Arc::new(Places::new(60)))).collect();
+    let of = |handle: u64, at: usize| handle as usize * 60 + at;
+    let bytes = |at: usize| if at.is_multiple_of(2) { 3000 } else { 5000 };
+    for at in 0..60 {
+        tables.iter().for_each(|(handle, places)| {
+            cache.insert((*handle, places), at, &block_of(of(*handle, at), bytes(at)));
+        });
+    }
+    for (at, (handle, places)) in (0..60).flat_map(|at| tables.iter().map(move |table| (at, table))) {
+        let number = of(*handle, at);
+        let found = cache.look((*handle, places), at, |view| {
+            let entry = view.find((K, &key(number)), number as u64);
+            entry.and_then(|entry| entry.record.value.map(<[u8]>::to_vec))
+        });
+        let found = found.unwrap_or_else(|| panic!("block {at} of table {handle} is not there"));
+        assert!(found == Some(vec![number as u8; bytes(at)]), "block {at} of table {handle} is another one");
+    }
+}
+
+#[test]
+fn no_block_is_taken_for_that_of_another_table() {
+    tables_do_not_share_blocks(&BlockCache::new(12 << 20, 3));
 }

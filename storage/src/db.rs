@@ -43,7 +43,7 @@
 //! |---|---|
 //! | [`Tree::get`], [`Tree::get_many`], a step of a [`Range`] | nothing, or a read of each block that is not in the cache: mostly one a key |
 //! | a buffered write | other writers; when flushes or merges are behind up to 20 ms, by bytes written; when all memory of memtables is full, the end of a flush |
-//! | a synced write, [`Db::sync`] | besides, one sync of the disk, or two when one has just begun |
+//! | a synced write, [`Db::sync`], [`Db::remove_tree`] | besides, one sync of the disk, or two when one has just begun |
 //! | [`Db::flush`], [`Db::checkpoint`] | all flushes asked for before, or the first one that fails |
 //! | [`Db::settle`], [`Db::compact`] | besides, merges: of all data in the latter's case |
 //! | [`Builder::open`] | reading what no table holds yet from the log |
@@ -99,13 +99,13 @@
 //!
 //! # Limits
 //! Keys and names of trees have 1 to 65,535 bytes, values up to 16 MiB; a batch up to 1 GiB in the log, which counts keys, values and 12
-//! to 20 bytes a write. What is beyond gets [`Error::Size`], and nothing is written. Trees cannot be removed, only emptied; all have the
-//! same settings. Linux only.
+//! to 20 bytes a write. What is beyond gets [`Error::Size`], and nothing is written. All trees have the same settings; there may be
+//! some four thousand million of them in the life of a database, those that were removed counted. Linux only.
 //!
 //! # Snapshots and checkpoints
 //! A [`Snapshot`] takes no copy and no lock, and costs what it keeps: memtables that were flushed since stay in memory, tables that were merged
-//! since stay on the disk. Under steady writing one that lives for minutes may hold a multiple of `memtable_bytes`; it is not
-//! counted. So does a [`Range`], which is the snapshot of its own moment.
+//! since stay on the disk, removed trees with them. Under steady writing one that lives for minutes may hold a multiple of
+//! `memtable_bytes`; [`Stats`] tells how much (`held_bytes`). So does a [`Range`], which is the snapshot of its own moment.
 //!
 //! [`Db::checkpoint`] makes a second database that opens by itself: it flushes, then gives the tables a second name, so on the same file
 //! system it takes no space until merges replace them here. It is a backup only when its files are copied to another
@@ -115,6 +115,7 @@
 //! | error | what is so | what to do |
 //! |---|---|---|
 //! | [`Error::InUse`], [`Error::Setting`], [`Error::Size`], [`Error::NotACounter`] | nothing was changed | correct the call, or close the other opening |
+//! | [`Error::Removed`] | somebody removed the tree; nothing was changed | forget the handle; [`Db::tree`] makes a new one, empty |
 //! | [`StorageError::DiskFull`], or [`DiskError::NoSpace`] | the write was not made; reads go on | make room, write again: flushes and merges try again by themselves. Deleting keys makes room only by merges, which need some |
 //! | [`StorageError::Poisoned`] | a sync failed: nobody knows what of the unsynced writes is on the disk, so none are taken any more; reads go on | open it again, which recovers what the disk really has |
 //! | an error for which [`StorageError::is_damage`] holds, of a read | these bytes are not what was written. Never is wrong data answered; keys in other blocks are unharmed | restore the last checkpoint, or copy what can be read |
@@ -150,6 +151,7 @@ mod caller;
 mod driver;
 mod error;
 mod log;
+mod names;
 mod range;
 mod settings;
 mod snapshot;
@@ -176,20 +178,14 @@ use asynchronous::Lanes;
 use cache::SharedCache;
 use driver::{Job, Started, heard};
 use log::{Op, SyncPages};
-use ringkv_wire::ids::KeyspaceId;
+use names::Names;
 pub(crate) use settings::Settings;
 use state::{Core, Memory, Writer};
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use view::View;
-
-/// Names of trees are keys here, their keyspaces the values.
-const NAMES: KeyspaceId = KeyspaceId(1);
-/// The first tree's keyspace.
-const FIRST_TREE: u32 = 16;
+use view::{Tables, View};
 
 /// What a write survives.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -207,7 +203,7 @@ pub struct Db(Arc<Open>);
 
 struct Open {
     core: Arc<Core>,
-    names: Mutex<BTreeMap<Vec<u8>, KeyspaceId>>,
+    names: Names,
     thread: Option<JoinHandle<()>>,
     /// Where what futures wait for is done.
     lanes: Lanes,
@@ -259,16 +255,15 @@ impl Db {
         };
         let Started { opened, mail, core: to_thread, thread } = started;
         let next = last.max(opened.flushed) + 1;
+        let view = redo.view(opened.tables);
         let Redo { full, pen, .. } = redo;
-        let frozen = full.iter().rev().map(|(memtable, _)| memtable.clone()).collect();
-        let view = View { active: pen.memtable().clone(), frozen, tables: opened.tables };
         let core = Arc::new(Core {
             view: ArcSwap::from_pointee(view),
             visible: AtomicU64::new(next - 1),
             written_bytes: AtomicU64::new(0),
             cache: Arc::new(SharedCache::new(settings.blocks_bytes(0), settings.seed)),
             log,
-            writer: Mutex::new(Writer { log: log_writer, pen, next, owed_ns: 0.0 }),
+            writer: Mutex::new(Writer { log: log_writer, pen, next, owed_ns: 0.0, gone: None }),
             memory: Memory::new(settings.memtable_bytes(), full.len()),
             mail,
             stats: Mutex::default(),
@@ -277,61 +272,20 @@ impl Db {
         });
         // A thread that ended by now says so to whoever asks it for something.
         let _ = to_thread.send(core.clone());
-        full.into_iter().for_each(|(memtable, upto)| core.mail.send(Job::Flush { memtable, upto }));
         let db = Db(Arc::new(Open {
-            core,
-            names: Mutex::default(),
+            core: core.clone(),
+            names: Names::default(),
             thread: Some(thread),
             lanes: Lanes::default(),
             _lock: lock,
         }));
         db.read_names()?;
+        full.into_iter().for_each(|(memtable, upto)| core.mail.send(Job::Flush { memtable, upto }));
         Ok(db)
     }
 
     fn core(&self) -> &Core {
         &self.0.core
-    }
-
-    fn read_names(&self) -> Result<(), Error> {
-        let mut names = self.names();
-        for item in Tree::at(self.clone(), NAMES).range(..) {
-            let (name, id) = item?;
-            if let Ok(id) = <[u8; 4]>::try_from(&id[..]) {
-                names.insert(name.to_vec(), KeyspaceId(u32::from_le_bytes(id)));
-            }
-        }
-        Ok(())
-    }
-
-    fn names(&self) -> std::sync::MutexGuard<'_, BTreeMap<Vec<u8>, KeyspaceId>> {
-        self.0.names.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The tree of this name, made when there is none. Names are as durable as buffered writes.
-    ///
-    /// # Errors
-    /// [`Error::Size`] of a name that is no key; what writing says.
-    pub fn tree(&self, name: &str) -> Result<Tree, Error> {
-        let mut names = self.names();
-        if let Some(id) = names.get(name.as_bytes()) {
-            return Ok(Tree::at(self.clone(), *id));
-        }
-        let id = KeyspaceId(names.values().map(|id| id.0 + 1).max().unwrap_or(FIRST_TREE));
-        Tree::at(self.clone(), NAMES).put(name.as_bytes(), &id.0.to_le_bytes())?;
-        names.insert(name.as_bytes().to_vec(), id);
-        Ok(Tree::at(self.clone(), id))
-    }
-
-    /// The tree of this name, if nobody has to be waited for to know that there is one.
-    fn known_tree(&self, name: &str) -> Option<Tree> {
-        let id = *self.0.names.try_lock().ok()?.get(name.as_bytes())?;
-        Some(Tree::at(self.clone(), id))
-    }
-
-    /// Names of all trees, in order.
-    pub fn tree_names(&self) -> Vec<String> {
-        self.names().keys().map(|name| String::from_utf8_lossy(name).into_owned()).collect()
     }
 
     /// An empty batch.
@@ -443,6 +397,12 @@ impl Redo<'_> {
     fn new(settings: &Settings) -> Redo<'_> {
         let (_, pen) = Memtable::new(Blank::new(settings.memtable_bytes()), settings.seed);
         Redo { settings, pen, full: Vec::new() }
+    }
+
+    /// What there is, with these tables.
+    fn view(&self, tables: Arc<Tables>) -> View {
+        let frozen = self.full.iter().rev().map(|(memtable, _)| memtable.clone()).collect();
+        View { active: self.pen.memtable().clone(), frozen, tables, gone: None }
     }
 
     fn apply(&mut self, seq: u64, op: &Op<'_>) -> Result<(), crate::error::StorageError> {

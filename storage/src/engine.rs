@@ -96,6 +96,8 @@ pub struct EngineStats {
     pub memtable_bytes: usize,
     /// Memory kept for the next ones, bytes.
     pub spare_bytes: usize,
+    /// Of an embedded database: memtables that are in tables by now, and that snapshots or walks still look at, bytes.
+    pub held_bytes: usize,
     /// Block cache, bytes.
     pub cache_bytes: u64,
     /// Lookups in the block cache that found their block.
@@ -125,9 +127,10 @@ pub struct EngineStats {
 }
 
 impl EngineStats {
-    /// What it takes for its data in memory, bytes: memtables and what is kept for them, the cache, indexes and filters.
+    /// What it takes for its data in memory, bytes: memtables and what is kept for them, what snapshots keep of them, the cache, indexes
+    /// and filters.
     pub fn memory_bytes(&self) -> u64 {
-        (self.memtable_bytes + self.spare_bytes) as u64 + self.cache_bytes + self.mapped_bytes
+        (self.memtable_bytes + self.spare_bytes + self.held_bytes) as u64 + self.cache_bytes + self.mapped_bytes
     }
 
     /// Everything with its name.
@@ -141,6 +144,7 @@ impl EngineStats {
             ("failures", self.failures),
             ("flushed_bytes", self.flushed_bytes),
             ("flushes", self.flushes),
+            ("held_bytes", count(self.held_bytes)),
             ("last_level_bytes", self.last_level_bytes),
             ("manifest_bytes", self.manifest_bytes),
             ("mapped_bytes", self.mapped_bytes),

@@ -4,6 +4,7 @@ mod flush;
 mod merge;
 pub(crate) mod run;
 mod scrub;
+mod shed;
 pub mod snapshot;
 pub(crate) mod version;
 

@@ -13,4 +13,5 @@ mod db {
     mod model;
     mod power;
     mod threads;
+    mod trees;
 }

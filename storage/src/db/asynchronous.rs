@@ -7,7 +7,7 @@ mod pool;
 mod range;
 mod snapshot;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 mod tree;
 
 pub(super) use lane::Lanes;
@@ -75,6 +75,15 @@ impl AsyncDb {
             }
         };
         Ok(AsyncTree::of(tree))
+    }
+
+    /// Removes a tree with all that is in it; as [`Db::remove_tree`].
+    ///
+    /// # Errors
+    /// As [`Db::remove_tree`].
+    pub async fn remove_tree(&self, name: &str) -> Result<bool, Error> {
+        let (db, name) = (self.0.clone(), name.to_owned());
+        told(self.0.0.lanes.writes.run(move || db.remove_tree(&name)).await)
     }
 
     /// An empty batch; its trees are told by [`AsyncTree::blocking`].
@@ -220,7 +229,7 @@ async fn find(db: &Db, view: &Arc<View>, key: Sought<'_>, version: u64) -> Resul
 /// Goes on with a lookup where a block must be read.
 async fn read_on(db: &Db, view: Arc<View>, key: Sought<'_>, unread: Unread) -> Result<Option<Value>, Error> {
     let (db_there, keyspace, key) = (db.clone(), key.keyspace, key.key.to_vec());
-    let read = move || Ok(view.read_on(&db_there.core().cache, Sought::new(keyspace, &key), unread)?);
+    let read = move || view.read_on(&db_there.core().cache, Sought::new(keyspace, &key), unread);
     let answer: Answer<Result<Option<Value>, Error>> = pool::run(read);
     Ok(db.core().alive(told(answer.await)?))
 }

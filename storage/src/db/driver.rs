@@ -26,6 +26,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::db::error::Error;
 use crate::db::state::{Core, ENDED};
+use crate::db::view::Gone;
 use crate::db::{Settings, log};
 
 /// Memory of a memtable is made ready so far ahead of the writer, bytes.
@@ -48,6 +49,8 @@ pub(crate) enum Job {
     Compact(Reply),
     /// Link the tables into a new directory, when all flushes asked for before are done.
     Checkpoint(PathBuf, Reply),
+    /// These trees are there no more: flushes and merges leave out what is theirs, and tables are to be rid of it.
+    Gone(Arc<Gone>),
     /// End.
     Stop,
 }
@@ -141,8 +144,8 @@ fn run(root: Root, settings: &Settings, mailbox: Receiver<Job>, opened: &Told, c
     }
 }
 
-/// While it lives, a thread makes log segments and memory ready ahead of the writer, and gives up segments that are not needed: it waits for disk and system most of the time, and
-/// must not keep flushes waiting.
+/// While it lives, a thread makes log segments and memory ready ahead of the writer, and gives up segments that are not needed: it waits
+/// for disk and system most of the time, and must not keep flushes waiting.
 pub(super) struct Preparer {
     thread: Option<JoinHandle<()>>,
     ended: Arc<AtomicBool>,

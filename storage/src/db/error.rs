@@ -24,6 +24,9 @@ pub enum Error {
         /// The longest allowed.
         most: usize,
     },
+    /// The tree was removed by [`Db::remove_tree`](crate::db::Db::remove_tree). Nothing was written.
+    #[error("the tree was removed")]
+    Removed,
     /// The value to be counted up is not eight bytes long, or the sum does not fit. Nothing was written.
     #[error("not a counter: {why}")]
     NotACounter {

@@ -10,7 +10,7 @@ mod recover;
 mod segment;
 mod shared;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 mod writer;
 
 pub(crate) use frame::{BATCH_BYTES_MAX, batch_bytes};

@@ -89,6 +89,13 @@ impl Builder {
         self
     }
 
+    /// Size of the log's segments.
+    #[cfg(test)]
+    pub(super) fn segment_bytes(mut self, bytes: u64) -> Builder {
+        self.segment_bytes = bytes;
+        self
+    }
+
     /// Opens the database in a directory, made when it is not there.
     ///
     /// # Errors

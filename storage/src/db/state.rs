@@ -4,7 +4,7 @@ use crate::db::cache::SharedCache;
 use crate::db::driver::{Job, Mail, rest};
 use crate::db::error::Error;
 use crate::db::log::{self, Op, Position};
-use crate::db::view::View;
+use crate::db::view::{Gone, View};
 use crate::db::{Durability, Settings};
 use crate::engine::EngineStats;
 use crate::error::StorageError;
@@ -13,7 +13,7 @@ use crate::sst::{NEVER_MS, Value};
 use crate::tree::Sought;
 use arc_swap::ArcSwap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
 use std::time::Duration;
 
 /// Memtables there may be: one is written, the others are flushed meanwhile.
@@ -56,6 +56,8 @@ pub(crate) struct Writer {
     pub next: u64,
     /// What writers have not waited yet, ns.
     pub owed_ns: f64,
+    /// Trees that are there no more; none: none.
+    pub gone: Option<Arc<Gone>>,
 }
 
 impl Writer {
@@ -93,6 +95,8 @@ pub(crate) struct Memory {
 #[derive(Default)]
 struct Pool {
     blanks: Vec<Blank>,
+    /// Flushed ones that readers looked at then, and may do still.
+    held: Vec<Weak<Memtable>>,
     /// Those that are written, flushed, or blank.
     alive: usize,
     /// Why nothing is flushed.
@@ -155,8 +159,11 @@ impl Memory {
 
     /// One was flushed. Its memory serves again unless a reader still looks at it.
     pub fn give(&self, flushed: Arc<Memtable>) {
-        let blank = Arc::try_unwrap(flushed).ok().map(Memtable::into_blank);
+        let unwrapped = Arc::try_unwrap(flushed);
+        let held = unwrapped.as_ref().err().map(Arc::downgrade);
+        let blank = unwrapped.ok().map(Memtable::into_blank);
         let mut pool = self.pool();
+        pool.held.extend(held);
         // An opening may have found more of them in the log than there may be.
         match blank.filter(|blank| blank.is_for(self.each_bytes) && pool.alive <= MEMTABLES) {
             Some(blank) => pool.blanks.push(blank),
@@ -178,6 +185,13 @@ impl Memory {
         pool.ended = true;
         pool.trouble.get_or_insert(ENDED);
         self.freed.notify_all();
+    }
+
+    /// Bytes of those that were flushed and that readers still look at.
+    pub fn held_bytes(&self) -> usize {
+        let mut pool = self.pool();
+        pool.held.retain(|held| held.strong_count() > 0);
+        pool.held.iter().filter_map(Weak::upgrade).map(|held| held.bytes()).sum()
     }
 
     /// Bytes of those that nobody uses.
@@ -234,6 +248,9 @@ impl Core {
         bytes: usize,
         since: Option<u64>,
     ) -> Result<Option<Written>, Error> {
+        if writer.gone.as_ref().is_some_and(|gone| ops.iter().any(|op| gone.contains(&op.keyspace))) {
+            return Err(Error::Removed);
+        }
         if since.is_some_and(|since| !self.view.load().is_unchanged(ops, since)) {
             return Ok(None);
         }
@@ -263,10 +280,19 @@ impl Core {
         let upto = writer.next - 1;
         let before = self.view.rcu(|view| {
             let frozen = std::iter::once(&view.active).chain(&view.frozen).cloned().collect();
-            View { active: memtable.clone(), frozen, tables: view.tables.clone() }
+            View { active: memtable.clone(), frozen, ..(**view).clone() }
         });
         self.mail.send(Job::Flush { memtable: before.active.clone(), upto });
         Ok(())
+    }
+
+    /// From now on these trees are there no more, for readers, writers and tables.
+    pub fn set_gone(&self, gone: Gone) {
+        let mut writer = self.writer();
+        let gone = Arc::new(gone);
+        writer.gone = Some(gone.clone());
+        self.view.rcu(|view| View { gone: Some(gone.clone()), ..(**view).clone() });
+        self.mail.send(Job::Gone(gone));
     }
 
     /// What this write is to wait so that flushes and merges keep up, ns; 0: nothing yet.
@@ -290,18 +316,12 @@ impl Core {
         value.filter(|value| value.is_alive(|| self.settings.now_ms()))
     }
 
-    /// What there is, and the last write that is in it.
+    /// What there is, and the last write that a reader of it is to see; its tables may be newer.
     pub fn moment(&self) -> (Arc<View>, u64) {
-        let mut view = self.view.load_full();
-        loop {
-            let version = self.visible.load(Ordering::Acquire);
-            let again = self.view.load_full();
-            // The same before and after: all that was visible in between is in it, and nothing else is in its tables.
-            if Arc::ptr_eq(&view, &again) {
-                return (view, version);
-            }
-            view = again;
-        }
+        // In this order: the view is as new as the version, or newer. Its tables are of whole memtables, so when they are newer, they
+        // are one later moment, and nothing else of the view is older than that.
+        let version = self.visible.load(Ordering::Acquire);
+        (self.view.load_full(), version)
     }
 }
 

@@ -2,14 +2,17 @@
 
 use crate::db::cache::SharedCache;
 use crate::db::caller::{CallerDisk, now};
+use crate::db::error::Error;
 use crate::db::log::Op;
-use crate::error::StorageError;
 use crate::iter::{MergeIter, Source, Span, Way};
 use crate::memtable::shared::{Memtable, Walk};
 use crate::sst::Value;
+use crate::sst::view::key_of;
 use crate::tree::Sought;
 use crate::tree::run::{Run, RunScan};
 use crate::tree::version::{Look, Unread, Version};
+use ringkv_wire::ids::KeyspaceId;
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::sync::Arc;
 
@@ -36,9 +39,23 @@ pub(crate) struct View {
     pub frozen: Vec<Arc<Memtable>>,
     /// What was flushed.
     pub tables: Arc<Tables>,
+    /// Trees that are there no more; none: none.
+    pub gone: Option<Arc<Gone>>,
 }
 
+/// Keyspaces of removed trees.
+pub(crate) type Gone = BTreeSet<KeyspaceId>;
+
 impl View {
+    /// An error when a tree is there no more.
+    #[inline]
+    fn check(&self, tree: KeyspaceId) -> Result<(), Error> {
+        match &self.gone {
+            Some(gone) if gone.contains(&tree) => Err(Error::Removed),
+            _ => Ok(()),
+        }
+    }
+
     fn memtables(&self) -> impl Iterator<Item = &Arc<Memtable>> {
         std::iter::once(&self.active).chain(&self.frozen)
     }
@@ -57,7 +74,7 @@ impl View {
 
     /// The newest write of a key with a version up to `version`, whether it expired or not.
     #[inline]
-    pub fn get(&self, cache: &SharedCache, key: Sought<'_>, version: u64) -> Result<Option<Value>, StorageError> {
+    pub fn get(&self, cache: &SharedCache, key: Sought<'_>, version: u64) -> Result<Option<Value>, Error> {
         match self.look(cache, key, version)? {
             Seen::Told(value) => Ok(value),
             Seen::Unread(unread) => self.read_on(cache, key, unread),
@@ -66,7 +83,8 @@ impl View {
 
     /// [`View::get`] as far as memory knows: nothing is read.
     #[inline]
-    pub fn look(&self, cache: &SharedCache, key: Sought<'_>, version: u64) -> Result<Seen, StorageError> {
+    pub fn look(&self, cache: &SharedCache, key: Sought<'_>, version: u64) -> Result<Seen, Error> {
+        self.check(key.keyspace)?;
         let mut memtables = self.memtables();
         if let Some(record) = memtables.find_map(|memtable| memtable.get(key.tree_key(), key.hash, version)) {
             return Ok(Seen::Told(record.to_value()));
@@ -78,7 +96,7 @@ impl View {
     }
 
     /// Goes on where a look at this key ended, reading blocks.
-    pub fn read_on(&self, cache: &SharedCache, key: Sought<'_>, unread: Unread) -> Result<Option<Value>, StorageError> {
+    pub fn read_on(&self, cache: &SharedCache, key: Sought<'_>, unread: Unread) -> Result<Option<Value>, Error> {
         Ok(now(self.tables.read_on(unread, cache, key))?.value())
     }
 
@@ -100,9 +118,10 @@ impl View {
     }
 
     /// Walks a span: of each key what has a version up to `version`. A table of these keys that could not be opened is an error.
-    pub fn walk(&self, cache: &Arc<SharedCache>, span: Span, way: Way, version: u64) -> Result<Merge, StorageError> {
+    pub fn walk(&self, cache: &Arc<SharedCache>, span: Span, way: Way, version: u64) -> Result<Merge, Error> {
+        key_of(&span.start).map_or(Ok(()), |start| self.check(start.0))?;
         if let Some(error) = self.tables.closed_in(&span) {
-            return Err(error);
+            return Err(error.into());
         }
         let memory = self.memtables().flat_map(|memtable| {
             let runs = memtable.runs().into_iter();

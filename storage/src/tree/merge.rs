@@ -48,7 +48,7 @@ impl<D: Disk> Tree<D> {
         }
     }
 
-    async fn merge_now(&self, before: &Version<D>, choice: Choice) -> Result<(), StorageError> {
+    pub(super) async fn merge_now(&self, before: &Version<D>, choice: Choice) -> Result<(), StorageError> {
         let chosen: Vec<Arc<Run<D>>> =
             before.runs.iter().filter_map(|run| run.only(&choice.inputs).map(Arc::new)).collect();
         let gone: Vec<u64> = choice.inputs.iter().copied().collect();

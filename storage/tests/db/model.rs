@@ -1,7 +1,7 @@
 //! Random work beside an ordered map, with reopening.
 
 use proptest::prelude::*;
-use ringkv_storage::db::{Db, Durability, Snapshot};
+use ringkv_storage::db::{Db, Durability, Error, Snapshot};
 use std::collections::BTreeMap;
 
 /// A tree, a key, and what is written there; none deletes.
@@ -21,6 +21,7 @@ enum Step {
     Snapshot,
     Flush,
     Compact,
+    Remove(usize),
     Reopen,
 }
 
@@ -50,7 +51,8 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (tree.clone(), proptest::collection::vec(key(), 0..40)).prop_map(|(t, k)| Step::Many(t, k)),
         5 => (tree.clone(), key(), any::<bool>()).prop_map(|(t, k, back)| Step::Range(t, k, back)),
         3 => (tree.clone(), key(), -5..5i64).prop_map(|(t, k, n)| Step::Add(t, k, n)),
-        3 => (tree, key(), value()).prop_map(|(t, k, v)| Step::Swap(t, k, v)),
+        3 => (tree.clone(), key(), value()).prop_map(|(t, k, v)| Step::Swap(t, k, v)),
+        2 => tree.prop_map(Step::Remove),
         2 => Just(Step::Snapshot),
         2 => Just(Step::Flush),
         1 => Just(Step::Compact),
@@ -63,7 +65,8 @@ struct World {
     db: Db,
     trees: Vec<ringkv_storage::db::Tree>,
     model: Map,
-    snapshots: Vec<(Snapshot, Map)>,
+    /// With the trees that there were.
+    snapshots: Vec<(Snapshot, Map, Vec<ringkv_storage::db::Tree>)>,
 }
 
 fn open(dir: &tempfile::TempDir) -> (Db, Vec<ringkv_storage::db::Tree>) {
@@ -133,9 +136,10 @@ impl World {
                 assert!(self.trees[*tree].compare_and_set(key, now.as_deref(), Some(value)).unwrap());
                 self.write(*tree, key, Some(value.clone()));
             }
-            Step::Snapshot => self.snapshots.push((self.db.snapshot(), self.model.clone())),
+            Step::Snapshot => self.snapshots.push((self.db.snapshot(), self.model.clone(), self.trees.clone())),
             Step::Flush => self.db.flush().unwrap(),
             Step::Compact => self.db.compact().unwrap(),
+            Step::Remove(tree) => self.remove(*tree),
             Step::Reopen => self.reopen(),
         }
     }
@@ -177,10 +181,19 @@ impl World {
     fn check_all(&self) {
         for tree in 0..3 {
             assert_eq!(told(self.trees[tree].range(..)), of(&self.model, tree));
-            for (snapshot, model) in &self.snapshots {
-                assert_eq!(told(snapshot.range(&self.trees[tree], ..)), of(model, tree));
+            for (snapshot, model, trees) in &self.snapshots {
+                assert_eq!(told(snapshot.range(&trees[tree], ..)), of(model, tree));
             }
         }
+    }
+
+    /// The next one of this name is empty, whatever handles of the last one there are.
+    fn remove(&mut self, tree: usize) {
+        let name = format!("tree {tree}");
+        assert!(self.db.remove_tree(&name).unwrap() && !self.db.remove_tree(&name).unwrap());
+        assert!(matches!(self.trees[tree].put(b"k", b"v"), Err(Error::Removed)));
+        self.trees[tree] = self.db.tree(&name).unwrap();
+        self.model.retain(|(of, _), _| *of != tree);
     }
 
     fn reopen(&mut self) {

@@ -1,14 +1,14 @@
 //! What only somebody inside can bring about.
 
-use crate::db::driver::Job;
 use crate::db::log::{Segment, SyncPages};
+use crate::db::tests::stall;
 use crate::db::{AsyncDb, AsyncTree, Db, Error};
 use crate::error::StorageError;
 use crate::sst::NEVER_MS;
 use futures_util::future::{join_all, select_all};
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
@@ -23,7 +23,7 @@ impl Wake for Unparks {
 }
 
 /// An executor of one future.
-fn block_on<F: Future>(future: F) -> F::Output {
+pub(in crate::db) fn block_on<F: Future>(future: F) -> F::Output {
     let waker = Waker::from(Arc::new(Unparks(std::thread::current())));
     let mut future = pin!(future);
     loop {
@@ -145,30 +145,6 @@ fn neither_a_busy_writer_nor_a_large_value_keeps_the_executor() {
     assert_eq!(tree.blocking().range(..).count(), 103);
 }
 
-/// Says that it was woken, and keeps whoever did it until it is told to go on.
-struct Stalls(Sender<()>, Mutex<Receiver<()>>);
-
-impl Wake for Stalls {
-    fn wake(self: Arc<Self>) {
-        let _ = self.0.send(());
-        let _ = self.1.lock().expect("no panic").recv();
-    }
-}
-
-/// From now on the database's thread does nothing, until the sender goes.
-fn stall(db: &AsyncDb) -> Sender<()> {
-    let ((stalls, stalled), (go_on, may_go_on)) = (channel(), channel());
-    let waker = Waker::from(Arc::new(Stalls(stalls, Mutex::new(may_go_on))));
-    let mut answer = db.0.core().mail.ask(Job::Flushed);
-    // It may have been faster: then nothing is stalled, and one asks again.
-    if Pin::new(&mut answer).poll(&mut Context::from_waker(&waker)).is_ready() {
-        return stall(db);
-    }
-    drop(waker);
-    stalled.recv().expect("it tells the answer");
-    go_on
-}
-
 /// No memory is left and none comes: a write waits, elsewhere, and reads go on, also those that need the disk.
 #[test]
 fn a_full_memtable_does_not_keep_the_executor() {
@@ -178,7 +154,7 @@ fn a_full_memtable_does_not_keep_the_executor() {
         tree.put(b"on disk", b"v").await.expect("written");
         db.compact().await.expect("merged");
     });
-    let go_on = stall(&db);
+    let go_on = stall(&db.0);
     let (mut written, value) = (0u32, [7; 1000]);
     let mut waiting = loop {
         let key = written.to_be_bytes();

@@ -4,7 +4,7 @@ use crate::db::Settings;
 use crate::db::caller::CallerDisk;
 use crate::db::driver::{Job, Preparer, Reply, Told, Turning, checkpoint, release};
 use crate::db::state::Core;
-use crate::db::view::{Tables, View};
+use crate::db::view::{Gone, Tables, View};
 use crate::disk::Disk;
 use crate::disk::files::Root;
 use crate::engine::Engine;
@@ -50,6 +50,8 @@ enum Waiting {
     Settled(Reply),
     Compact(Reply),
     Checkpoint(PathBuf, Reply),
+    /// Rid tables of trees that are there no more.
+    Shed,
 }
 
 /// The thread's own.
@@ -65,6 +67,10 @@ pub(crate) struct Driver<D: Disk> {
     settled: Vec<Reply>,
     /// Who wants all merged.
     compact: Vec<Reply>,
+    /// Trees that are there no more, and whether tables may hold something of them; whether that is what the merge is.
+    gone: Arc<Gone>,
+    sheds: bool,
+    is_shed: bool,
     /// Not before this: the last try failed.
     retry: Option<Instant>,
     /// Tables hold everything up to here, since it was opened.
@@ -89,6 +95,7 @@ impl<D: Disk> Driver<D> {
         let (caller, queue, paced) = (CallerDisk::new(root), VecDeque::new(), (now, 0));
         let (flush, merge, settled, compact) = (None, None, Vec::new(), Vec::new());
         let (retry, flushed, quiet_since) = (None, 0, Some(now));
+        let (gone, sheds, is_shed) = (Arc::default(), false, false);
         let driver = Driver {
             engine,
             tree,
@@ -99,6 +106,9 @@ impl<D: Disk> Driver<D> {
             merge,
             settled,
             compact,
+            gone,
+            sheds,
+            is_shed,
             retry,
             flushed,
             quiet_since,
@@ -146,6 +156,12 @@ impl<D: Disk> Driver<D> {
                 Ok(Job::Settled(reply)) => Waiting::Settled(reply),
                 Ok(Job::Compact(reply)) => Waiting::Compact(reply),
                 Ok(Job::Checkpoint(dir, reply)) => Waiting::Checkpoint(dir, reply),
+                Ok(Job::Gone(gone)) => {
+                    let left_out = gone.clone();
+                    self.tree.narrow(move |keyspace, _| !left_out.contains(&keyspace));
+                    self.gone = gone;
+                    Waiting::Shed
+                }
                 Ok(Job::Stop) | Err(TryRecvError::Disconnected) => return false,
                 Err(TryRecvError::Empty) => return true,
             });
@@ -170,6 +186,7 @@ impl<D: Disk> Driver<D> {
                     self.tell(core, memtable_bytes(&core.view.load()));
                     reply.give(Ok(()));
                 }
+                Some(Waiting::Shed) => self.sheds = true,
                 Some(Waiting::Settled(reply)) => self.settled.push(reply),
                 Some(Waiting::Compact(reply)) => self.compact.push(reply),
                 Some(Waiting::Checkpoint(dir, reply)) => {
@@ -181,9 +198,12 @@ impl<D: Disk> Driver<D> {
         }
         if self.merge.is_none() {
             let quiet = self.quiet_since.is_some_and(|since| now.duration_since(since) > QUIET);
-            let replies = std::mem::take(&mut self.compact);
-            let tree = self.tree.clone();
-            let work: Work = if !replies.is_empty() || (quiet && self.flush.is_none()) {
+            self.is_shed = std::mem::take(&mut self.sheds);
+            let replies = if self.is_shed { Vec::new() } else { std::mem::take(&mut self.compact) };
+            let (tree, gone) = (self.tree.clone(), self.gone.clone());
+            let work: Work = if self.is_shed {
+                Box::pin(async move { tree.shed(&gone).await })
+            } else if !replies.is_empty() || (quiet && self.flush.is_none()) {
                 self.quiet_since = None;
                 Box::pin(async move { tree.settle().await })
             } else if tree.wants_merge() {
@@ -244,6 +264,7 @@ impl<D: Disk> Driver<D> {
                     let result = result.and_then(|()| self.show(core, None));
                     if let Err(error) = &result {
                         self.failed("merge", error, now);
+                        self.sheds |= self.is_shed;
                         self.settled.drain(..).for_each(|reply| reply.give(Err(error.clone())));
                     }
                     self.tell(core, memtable_bytes(&core.view.load()));
@@ -266,7 +287,7 @@ impl<D: Disk> Driver<D> {
     fn refuse(&mut self, error: &StorageError) {
         for waiting in std::mem::take(&mut self.queue) {
             match waiting {
-                Waiting::Flush(..) => self.queue.push_back(waiting),
+                Waiting::Flush(..) | Waiting::Shed => self.queue.push_back(waiting),
                 Waiting::Flushed(reply) | Waiting::Settled(reply) => reply.give(Err(error.clone())),
                 Waiting::Compact(reply) | Waiting::Checkpoint(_, reply) => reply.give(Err(error.clone())),
             }
@@ -285,7 +306,7 @@ impl<D: Disk> Driver<D> {
         let is_flushed = |memtable: &Arc<Memtable>| flushed.is_some_and(|flushed| Arc::ptr_eq(flushed, memtable));
         core.view.rcu(|view| {
             let frozen = view.frozen.iter().filter(|memtable| !is_flushed(memtable)).cloned().collect();
-            View { active: view.active.clone(), frozen, tables: tables.clone() }
+            View { frozen, tables: tables.clone(), ..(**view).clone() }
         });
         core.cache.set_budget(core.settings.blocks_bytes(self.engine.stats().mapped_bytes));
         Ok(())
@@ -332,6 +353,7 @@ impl<D: Disk> Driver<D> {
         let mut stats = self.engine.stats();
         stats.memtable_bytes = memtables;
         stats.spare_bytes = core.memory.spare_bytes();
+        stats.held_bytes = core.memory.held_bytes();
         stats.cache_bytes = core.cache.bytes();
         (stats.cache_hits, stats.cache_misses) = core.cache.hits_and_misses();
         *core.stats.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = stats;

@@ -7,7 +7,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 /// Where frames begin: one sector, so that a torn write leaves the head whole, old or new.
 pub(super) const HEAD_BYTES: usize = 512;
 /// Version that this build writes, and the newest it reads.
-pub(super) const VERSION: u16 = 1;
+pub(super) const VERSION: u16 = 2;
 const MAGIC: [u8; 4] = *b"RKDL";
 const PREPARED: u16 = 1;
 const BORN: u16 = 2;

@@ -5,6 +5,6 @@ mod damage;
 mod hostile;
 mod interrupted;
 mod model;
-mod power;
+pub(in crate::db) mod power;
 mod rig;
 mod sync;

@@ -128,14 +128,18 @@ fn a_file_under_another_name_is_damage() {
 }
 
 #[test]
-fn a_newer_version_is_refused() {
+fn an_older_version_is_read_and_a_newer_one_refused() {
     let dir = log(3, 3);
-    let newer = changed(dir.path(), &files(dir.path())[0], |bytes| {
-        bytes[4] = 2;
-        let crc = crc32c::crc32c(&bytes[..60]);
-        bytes[60..64].copy_from_slice(&crc.to_le_bytes());
-    });
-    assert!(matches!(newer, Err(StorageError::Newer { got: 2, known: 1, .. })), "{newer:?}");
+    let of_version = |version| {
+        changed(dir.path(), &files(dir.path())[0], |bytes| {
+            bytes[4] = version;
+            let crc = crc32c::crc32c(&bytes[..60]);
+            bytes[60..64].copy_from_slice(&crc.to_le_bytes());
+        })
+    };
+    assert_eq!(of_version(1).expect("opened"), (expected(3), 3));
+    let newer = of_version(3);
+    assert!(matches!(newer, Err(StorageError::Newer { got: 3, known: 2, .. })), "{newer:?}");
 }
 
 #[test]
