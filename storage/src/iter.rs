@@ -172,6 +172,15 @@ impl<D: Disk, M: Own> Source<D, M> {
         }
     }
 
+    #[inline]
+    fn key(&self) -> Option<TreeKey<'_>> {
+        match self {
+            Source::Memory(walk) => Some(walk.head()?.key),
+            Source::Shared(walk) => walk.key(),
+            Source::Run(scan) => scan.key(),
+        }
+    }
+
     async fn next(&mut self) -> Result<bool, StorageError> {
         match self {
             Source::Memory(walk) => Ok(walk.next().await),
@@ -181,16 +190,25 @@ impl<D: Disk, M: Own> Source<D, M> {
     }
 }
 
+/// A source that has a record, in a line of them.
+#[derive(Clone, Copy)]
+struct Waiting {
+    source: usize,
+    /// Whether its key is that of the one in front of it.
+    same: bool,
+}
+
 /// Merges sources: each key once, from the newest source that has it, tombstones too.
 pub struct MergeIter<D: Disk, M = Walk> {
     /// Newest first.
     sources: Vec<Source<D, M>>,
     way: Way,
     span: Span,
-    at: Option<usize>,
-    /// The source that would be next without that one: as long as its key is not reached, the others need not be looked at.
-    second: Option<usize>,
+    /// Those that have a record, by its key, of one key the newest first.
+    line: Vec<Waiting>,
     started: bool,
+    /// Whether the first of the line is inside the span.
+    stands: bool,
 }
 
 impl<D: Disk> MergeIter<D> {
@@ -205,41 +223,37 @@ impl<D: Disk> MergeIter<D> {
 impl<D: Disk, M: Own> MergeIter<D, M> {
     /// Over sources, newest first, each before its first record of the span.
     pub(crate) fn over(sources: Vec<Source<D, M>>, span: Span, way: Way) -> MergeIter<D, M> {
-        MergeIter { sources, way, span, at: None, second: None, started: false }
+        let line = Vec::with_capacity(sources.len());
+        MergeIter { sources, way, span, line, started: false, stands: false }
     }
 
     /// Goes to the next key; false at the end. After an error the iterator is of no use.
     pub async fn next(&mut self) -> Result<bool, StorageError> {
         if !std::mem::replace(&mut self.started, true) {
-            for source in &mut self.sources {
+            for (number, source) in self.sources.iter_mut().enumerate() {
                 source.next().await?;
+                self.line.push(Waiting { source: number, same: false });
             }
-        } else if let Some(at) = self.at {
-            let (newer, older) = self.sources.split_at_mut(at + 1);
-            let Some(current) = newer.last_mut() else { return Ok(false) };
-            for source in older {
-                let same = matches!((source.head(), current.head()), (Some(a), Some(b)) if a.key == b.key);
-                if same {
-                    source.next().await?;
-                }
+            (0..self.line.len()).rev().for_each(|place| self.settle(place));
+        } else if self.stands {
+            // Whoever has the same key goes on with it, the last first: those behind are in order.
+            let same = self.line.iter().skip(1).take_while(|waiting| waiting.same).count();
+            for place in (0..=same).rev() {
+                let number = self.line[place].source;
+                self.sources[number].next().await?;
+                self.settle(place);
             }
-            current.next().await?;
         }
-        self.choose();
-        Ok(self.at.is_some())
+        Ok(self.look())
     }
 
     /// [`MergeIter::next`] where nothing is to be waited for; none when something may be, and nothing has changed.
     #[inline]
     pub(crate) fn try_next(&mut self) -> Option<bool> {
-        let at = self.at?;
-        // Who has the same key must go on with it.
-        if let Some(second) = self.second
-            && self.sources[second].head()?.key == self.sources[at].head()?.key
-        {
+        if !self.stands || self.line.get(1).is_some_and(|second| second.same) {
             return None;
         }
-        let moved = match &mut self.sources[at] {
+        let moved = match &mut self.sources[self.line.first()?.source] {
             Source::Memory(_) => false,
             Source::Shared(walk) => {
                 walk.next();
@@ -248,61 +262,83 @@ impl<D: Disk, M: Own> MergeIter<D, M> {
             Source::Run(scan) => scan.next_in_block(),
         };
         moved.then(|| {
-            self.choose_again(at);
-            self.at.is_some()
+            self.settle(0);
+            self.look()
         })
+    }
+
+    fn current(&self) -> Option<&Source<D, M>> {
+        self.line.first().filter(|_| self.stands).map(|first| &self.sources[first.source])
     }
 
     /// The record it stands at.
     #[inline]
     pub fn head(&self) -> Option<Head<'_>> {
-        self.sources[self.at?].head()
+        self.current()?.head()
     }
 
     /// The value it stands at, to be kept.
     pub(crate) fn value(&self) -> Option<Bytes> {
-        match &self.sources[self.at?] {
+        match self.current()? {
             Source::Memory(walk) => walk.head()?.record.value.map(Bytes::copy_from_slice),
             Source::Shared(walk) => walk.head()?.record.value.map(Bytes::copy_from_slice),
             Source::Run(scan) => scan.value(),
         }
     }
 
+    /// Puts who went on at a place of the line among those behind, who are in order; out of it, when nothing is left.
     #[inline]
-    fn before(&self, key: TreeKey<'_>, other: TreeKey<'_>) -> bool {
-        match self.way {
-            Way::Up => key < other,
-            Way::Down => key > other,
+    fn settle(&mut self, mut place: usize) {
+        let Waiting { source, .. } = self.line[place];
+        let Some(key) = self.sources[source].key() else {
+            self.line.remove(place);
+            return;
+        };
+        let mut same = false;
+        while let Some(behind) = self.line.get(place + 1).copied() {
+            let Some(other) = self.sources[behind.source].key() else { break };
+            let order = match self.way {
+                Way::Up => order(key, other),
+                Way::Down => order(other, key),
+            };
+            if order.then(source.cmp(&behind.source)) == Ordering::Less {
+                self.line[place + 1].same = order == Ordering::Equal;
+                break;
+            }
+            self.line[place] = behind;
+            same = order == Ordering::Equal;
+            place += 1;
         }
+        self.line[place] = Waiting { source, same };
     }
 
-    /// Stands at the newest source of those whose next key comes first.
-    fn choose(&mut self) {
-        let mut first: Option<(usize, TreeKey<'_>)> = None;
-        let mut second = first;
-        for (at, source) in self.sources.iter().enumerate() {
-            let Some(head) = source.head() else { continue };
-            if first.is_none_or(|(_, key)| self.before(head.key, key)) {
-                second = first.replace((at, head.key));
-            } else if second.is_none_or(|(_, key)| self.before(head.key, key)) {
-                second = Some((at, head.key));
-            }
-        }
-        let at = first.filter(|(_, key)| self.span.goes_on(*key, self.way)).map(|(at, _)| at);
-        (self.at, self.second) = (at, second.map(|(at, _)| at));
-    }
-
-    /// The same when nothing but source `at`, where it stood, went on.
+    /// Whether the first of the line is a record of the span.
     #[inline]
-    fn choose_again(&mut self, at: usize) {
-        let second = self.second.and_then(|second| self.sources[second].head());
-        match self.sources[at].head() {
-            Some(head) if second.is_none_or(|second| self.before(head.key, second.key)) => {
-                self.at = self.span.goes_on(head.key, self.way).then_some(at);
-            }
-            _ => self.choose(),
-        }
+    fn look(&mut self) -> bool {
+        let key = self.line.first().and_then(|first| self.sources[first.source].key());
+        self.stands = key.is_some_and(|key| self.span.goes_on(key, self.way));
+        self.stands
     }
+}
+
+/// Bytes of keys that are compared in words: a call would cost more. Keys that are alike for longer are compared faster by it.
+const WORDS_BYTES: usize = 32;
+
+/// The order of two keys.
+#[inline]
+fn order(a: TreeKey<'_>, b: TreeKey<'_>) -> Ordering {
+    if a.0 != b.0 {
+        return a.0.cmp(&b.0);
+    }
+    let (mut a, mut b) = (a.1, b.1);
+    for _ in 0..WORDS_BYTES / size_of::<u64>() {
+        let (Some((x, rest_a)), Some((y, rest_b))) = (a.split_first_chunk(), b.split_first_chunk()) else { break };
+        if x != y {
+            return u64::from_be_bytes(*x).cmp(&u64::from_be_bytes(*y));
+        }
+        (a, b) = (rest_a, rest_b);
+    }
+    a.cmp(b)
 }
 
 /// A consistent walk over a tree as it was when the walk began.

@@ -9,7 +9,7 @@ use crate::sst::block::Block;
 use crate::sst::index::BlockPlace;
 use crate::sst::reader::Table;
 use crate::sst::view::key_of;
-use crate::sst::{Record, damaged};
+use crate::sst::{Record, TreeKey, damaged};
 use bytes::Bytes;
 use std::ops::Range;
 use std::sync::Arc;
@@ -118,7 +118,14 @@ impl<D: Disk> TableScan<D> {
         &self.table
     }
 
+    /// The key it stands at; none before the first step and at the end.
+    #[inline]
+    pub(crate) fn key(&self) -> Option<TreeKey<'_>> {
+        self.block.as_ref().and_then(|_| key_of(&self.key))
+    }
+
     /// The record it stands at; none before the first step and at the end.
+    #[inline]
     pub fn head(&self) -> Option<Head<'_>> {
         let block = self.block.as_ref()?;
         let Said { version, ref value, expiry_ms } = self.said;
@@ -152,12 +159,14 @@ impl<D: Disk> TableScan<D> {
         true
     }
 
+    /// Looks at the entry it came to.
+    #[inline]
     fn lay(&mut self) {
         if let Some(block) = &self.block
             && let Some(view) = block.view()
             && let Some(entry) = view.entry(self.at)
         {
-            view.lay_key_of(&entry, &mut self.key);
+            entry.lay_suffix(block.shape().1, &mut self.key);
             let Record { version, expiry_ms, value } = entry.record;
             self.said = Said { version, value: value.map(|value| block.place_of(value)), expiry_ms };
         }
@@ -170,6 +179,8 @@ impl<D: Disk> TableScan<D> {
             (Some(block), Way::Down) => block.count() - 1,
             _ => 0,
         };
+        self.key.clear();
+        self.key.extend_from_slice(self.block.as_ref().map_or(&[], Block::prefix));
         self.lay();
         Ok(self.block.is_some())
     }

@@ -44,6 +44,15 @@ pub struct Entry<'b> {
     end: usize,
 }
 
+impl Entry<'_> {
+    /// Lays its key into `out`, which begins with the `prefix_bytes` bytes of its block's prefix.
+    #[inline]
+    pub(super) fn lay_suffix(&self, prefix_bytes: usize, out: &mut Vec<u8>) {
+        out.truncate(prefix_bytes);
+        out.extend_from_slice(self.suffix);
+    }
+}
+
 /// A verified block: prefix, offsets, tags, entries.
 #[derive(Clone, Copy, Debug)]
 pub struct View<'b> {

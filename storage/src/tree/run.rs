@@ -157,6 +157,11 @@ impl<D: Disk> RunScan<D> {
         self.scan.as_ref()?.head()
     }
 
+    #[inline]
+    pub(crate) fn key(&self) -> Option<TreeKey<'_>> {
+        self.scan.as_ref()?.key()
+    }
+
     /// The value it stands at, sharing the memory of what was read.
     pub(crate) fn value(&self) -> Option<Bytes> {
         self.scan.as_ref()?.value()
