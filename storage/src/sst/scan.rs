@@ -37,7 +37,7 @@ pub struct TableScan<D: Disk> {
     /// The entry in that block, what it says, and its key as it is laid.
     at: usize,
     said: Said,
-    key: Vec<u8>,
+    key: Laid,
 }
 
 /// What the entry says that a scan stands at.
@@ -68,7 +68,7 @@ impl<D: Disk> TableScan<D> {
             block: None,
             at: 0,
             said: Said::default(),
-            key: Vec::new(),
+            key: Laid::default(),
         }
     }
 
@@ -121,7 +121,7 @@ impl<D: Disk> TableScan<D> {
     /// The key it stands at; none before the first step and at the end.
     #[inline]
     pub(crate) fn key(&self) -> Option<TreeKey<'_>> {
-        self.block.as_ref().and_then(|_| key_of(&self.key))
+        self.block.as_ref().and_then(|_| key_of(self.key.bytes()))
     }
 
     /// The record it stands at; none before the first step and at the end.
@@ -130,7 +130,7 @@ impl<D: Disk> TableScan<D> {
         let block = self.block.as_ref()?;
         let Said { version, ref value, expiry_ms } = self.said;
         let value = value.as_ref().map(|value| &block.raw()[value.clone()]);
-        Some(Head { key: key_of(&self.key)?, record: Record { version, value, expiry_ms } })
+        Some(Head { key: key_of(self.key.bytes())?, record: Record { version, value, expiry_ms } })
     }
 
     /// The value it stands at, sharing the memory of what was read ahead.
@@ -164,9 +164,9 @@ impl<D: Disk> TableScan<D> {
     fn lay(&mut self) {
         if let Some(block) = &self.block
             && let Some(view) = block.view()
-            && let Some(entry) = view.entry(self.at)
+            && let Some(entry) = view.entry_here(self.at)
         {
-            entry.lay_suffix(block.shape().1, &mut self.key);
+            self.key.lay(block.prefix().len(), entry.suffix());
             let Record { version, expiry_ms, value } = entry.record;
             self.said = Said { version, value: value.map(|value| block.place_of(value)), expiry_ms };
         }
@@ -179,8 +179,7 @@ impl<D: Disk> TableScan<D> {
             (Some(block), Way::Down) => block.count() - 1,
             _ => 0,
         };
-        self.key.clear();
-        self.key.extend_from_slice(self.block.as_ref().map_or(&[], Block::prefix));
+        self.key.lay(0, self.block.as_ref().map_or(&[], Block::prefix));
         self.lay();
         Ok(self.block.is_some())
     }
@@ -267,6 +266,41 @@ impl<D: Disk> TableScan<D> {
         self.ahead = (start, Bytes::new());
         self.ahead.1 = self.table.read_raw(start, (end - start) as usize).await?;
         Ok(())
+    }
+}
+
+/// Longest part of a key that is copied as so many bytes, whatever its length: a call would cost more.
+const PART_BYTES: usize = 16;
+
+/// A key as it is laid, with room behind it.
+#[derive(Default)]
+struct Laid {
+    buf: Vec<u8>,
+    bytes: usize,
+}
+
+impl Laid {
+    #[inline]
+    fn bytes(&self) -> &[u8] {
+        &self.buf[..self.bytes]
+    }
+
+    /// Keeps the first `kept` bytes, and lays a part behind them.
+    #[inline]
+    fn lay(&mut self, kept: usize, part: &[u8]) {
+        self.bytes = kept + part.len();
+        if self.buf.len() < self.bytes {
+            self.buf.resize(self.bytes, 0);
+        }
+        let to = &mut self.buf[kept..];
+        match (part.first_chunk::<8>(), part.last_chunk::<8>()) {
+            // They overlap, or meet.
+            (Some(first), Some(last)) if part.len() <= PART_BYTES => {
+                to[..8].copy_from_slice(first);
+                to[part.len() - 8..part.len()].copy_from_slice(last);
+            }
+            _ => to[..part.len()].copy_from_slice(part),
+        }
     }
 }
 

@@ -45,11 +45,10 @@ pub struct Entry<'b> {
 }
 
 impl Entry<'_> {
-    /// Lays its key into `out`, which begins with the `prefix_bytes` bytes of its block's prefix.
+    /// What its laid key has behind the block's prefix.
     #[inline]
-    pub(super) fn lay_suffix(&self, prefix_bytes: usize, out: &mut Vec<u8>) {
-        out.truncate(prefix_bytes);
-        out.extend_from_slice(self.suffix);
+    pub(super) fn suffix(&self) -> &[u8] {
+        self.suffix
     }
 }
 
@@ -111,6 +110,13 @@ impl<'b> View<'b> {
     /// Entry number `at`; none behind the last.
     #[inline]
     pub fn entry(&self, at: usize) -> Option<Entry<'b>> {
+        self.entry_here(at)
+    }
+
+    /// The same as part of whoever calls it: for walks, to whom a call is a good part of what an entry costs.
+    #[expect(clippy::inline_always, reason = "measured: left alone, the compiler makes a call of it")]
+    #[inline(always)]
+    pub(super) fn entry_here(&self, at: usize) -> Option<Entry<'b>> {
         let mut rest = self.entries.get(self.offset(at)?..)?;
         let head = varint::take(&mut rest)?;
         let kind = head & ((1 << KIND_BITS) - 1);
