@@ -203,7 +203,7 @@ pub struct MergeIter<D: Disk, M = Walk> {
     /// Newest first.
     sources: Vec<Source<D, M>>,
     way: Way,
-    span: Span,
+    span: Arc<Span>,
     /// Those that have a record, by its key, of one key the newest first.
     line: Vec<Waiting>,
     started: bool,
@@ -214,15 +214,17 @@ pub struct MergeIter<D: Disk, M = Walk> {
 impl<D: Disk> MergeIter<D> {
     /// Over memtables, then runs of tables, each list newest first. Nothing in a memtable is older than anything in a run.
     pub fn new(memtables: &[Rc<Memtable>], runs: &[Arc<Run<D>>], span: Span, way: Way) -> MergeIter<D> {
-        let memory = memtables.iter().map(|memtable| Source::Memory(Walk::new(memtable.clone(), span.clone(), way)));
+        let span = Arc::new(span);
+        let walk = |memtable: &Rc<Memtable>| Walk::new(memtable.clone(), (*span).clone(), way);
+        let memory = memtables.iter().map(|memtable| Source::Memory(walk(memtable)));
         let disk = runs.iter().map(|run| Source::Run(Box::new(RunScan::new(run.clone(), span.clone(), way))));
-        MergeIter::over(memory.chain(disk).collect(), span, way)
+        MergeIter::over(memory.chain(disk).collect(), span.clone(), way)
     }
 }
 
 impl<D: Disk, M: Own> MergeIter<D, M> {
     /// Over sources, newest first, each before its first record of the span.
-    pub(crate) fn over(sources: Vec<Source<D, M>>, span: Span, way: Way) -> MergeIter<D, M> {
+    pub(crate) fn over(sources: Vec<Source<D, M>>, span: Arc<Span>, way: Way) -> MergeIter<D, M> {
         let line = Vec::with_capacity(sources.len());
         MergeIter { sources, way, span, line, started: false, stands: false }
     }
@@ -267,6 +269,7 @@ impl<D: Disk, M: Own> MergeIter<D, M> {
         })
     }
 
+    #[inline]
     fn current(&self) -> Option<&Source<D, M>> {
         self.line.first().filter(|_| self.stands).map(|first| &self.sources[first.source])
     }
@@ -275,6 +278,16 @@ impl<D: Disk, M: Own> MergeIter<D, M> {
     #[inline]
     pub fn head(&self) -> Option<Head<'_>> {
         self.current()?.head()
+    }
+
+    /// Whether what it stands at is a value, at a log time.
+    #[inline]
+    pub(crate) fn has_value(&self, log_time_ms: u64) -> bool {
+        match self.current() {
+            Some(Source::Run(scan)) => scan.has_value(log_time_ms),
+            Some(source) => source.head().is_some_and(|head| head.record.at(log_time_ms).value.is_some()),
+            None => false,
+        }
     }
 
     /// The value it stands at, to be kept.

@@ -133,6 +133,12 @@ impl<D: Disk> TableScan<D> {
         Some(Head { key: key_of(self.key.bytes())?, record: Record { version, value, expiry_ms } })
     }
 
+    /// Whether what it stands at is a value, at a log time.
+    #[inline]
+    pub(crate) fn has_value(&self, log_time_ms: u64) -> bool {
+        self.block.is_some() && self.said.value.is_some() && self.said.expiry_ms > log_time_ms
+    }
+
     /// The value it stands at, sharing the memory of what was read ahead.
     pub fn value(&self) -> Option<Bytes> {
         Some(self.block.as_ref()?.slice(self.said.value.clone()?))
@@ -272,10 +278,14 @@ impl<D: Disk> TableScan<D> {
 /// Longest part of a key that is copied as so many bytes, whatever its length: a call would cost more.
 const PART_BYTES: usize = 16;
 
-/// A key as it is laid, with room behind it.
+/// Memory for a key that is made at first: room for most, without a second allocation.
+const KEY_BYTES_FIRST: usize = 64;
+
+/// A key as it is laid.
 #[derive(Default)]
 struct Laid {
     buf: Vec<u8>,
+    /// So many of them are the key.
     bytes: usize,
 }
 
@@ -290,7 +300,7 @@ impl Laid {
     fn lay(&mut self, kept: usize, part: &[u8]) {
         self.bytes = kept + part.len();
         if self.buf.len() < self.bytes {
-            self.buf.resize(self.bytes, 0);
+            self.buf.resize(self.bytes.max(KEY_BYTES_FIRST), 0);
         }
         let to = &mut self.buf[kept..];
         match (part.first_chunk::<8>(), part.last_chunk::<8>()) {
