@@ -263,10 +263,34 @@ impl<D: Disk, M: Own> MergeIter<D, M> {
             }
             Source::Run(scan) => scan.next_in_block(),
         };
-        moved.then(|| {
-            self.settle(0);
-            self.look()
-        })
+        moved.then(|| self.leads() || self.look_anew())
+    }
+
+    /// Whether the first of the line, that went on alone, is still in front of the second, and inside the span.
+    #[inline]
+    fn leads(&self) -> bool {
+        let Some(key) = self.key_at(0) else { return false };
+        let in_front = self.key_at(1).is_none_or(|second| self.order(key, second) == Ordering::Less);
+        in_front && self.span.goes_on(key, self.way)
+    }
+
+    #[inline(never)]
+    fn look_anew(&mut self) -> bool {
+        self.settle(0);
+        self.look()
+    }
+
+    #[inline]
+    fn key_at(&self, place: usize) -> Option<TreeKey<'_>> {
+        self.line.get(place).and_then(|waiting| self.sources[waiting.source].key())
+    }
+
+    #[inline]
+    fn order(&self, key: TreeKey<'_>, other: TreeKey<'_>) -> Ordering {
+        match self.way {
+            Way::Up => order(key, other),
+            Way::Down => order(other, key),
+        }
     }
 
     #[inline]
@@ -300,7 +324,6 @@ impl<D: Disk, M: Own> MergeIter<D, M> {
     }
 
     /// Puts who went on at a place of the line among those behind, who are in order; out of it, when nothing is left.
-    #[inline]
     fn settle(&mut self, mut place: usize) {
         let Waiting { source, .. } = self.line[place];
         let Some(key) = self.sources[source].key() else {
@@ -310,10 +333,7 @@ impl<D: Disk, M: Own> MergeIter<D, M> {
         let mut same = false;
         while let Some(behind) = self.line.get(place + 1).copied() {
             let Some(other) = self.sources[behind.source].key() else { break };
-            let order = match self.way {
-                Way::Up => order(key, other),
-                Way::Down => order(other, key),
-            };
+            let order = self.order(key, other);
             if order.then(source.cmp(&behind.source)) == Ordering::Less {
                 self.line[place + 1].same = order == Ordering::Equal;
                 break;
@@ -328,7 +348,7 @@ impl<D: Disk, M: Own> MergeIter<D, M> {
     /// Whether the first of the line is a record of the span.
     #[inline]
     fn look(&mut self) -> bool {
-        let key = self.line.first().and_then(|first| self.sources[first.source].key());
+        let key = self.key_at(0);
         self.stands = key.is_some_and(|key| self.span.goes_on(key, self.way));
         self.stands
     }

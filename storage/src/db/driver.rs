@@ -157,7 +157,8 @@ impl Preparer {
             core.cache.prepared_by(thread::current());
             while !told.load(Ordering::Acquire) {
                 let view = core.view.load_full();
-                let (active, stored) = (view.active.clone(), view.tables.tables().map(|table| table.place().bytes).sum());
+                let (active, stored) =
+                    (view.active.clone(), view.tables.tables().map(|table| table.place().bytes).sum());
                 drop(view);
                 active.populate_ahead(AHEAD_BYTES);
                 core.memory.make_ready(active.bytes());
