@@ -105,6 +105,9 @@ mod tests {
     use crate::sst::{Record, TableId};
     use bytes::Bytes;
     use ringkv_wire::ids::KeyspaceId;
+    use std::sync::mpsc::channel;
+    use std::thread;
+    use std::time::Duration;
 
     fn block() -> Block {
         let (mut builder, mut out, id) = (BlockBuilder::default(), Vec::new(), TableId([1; 16]));
@@ -117,15 +120,16 @@ mod tests {
     fn memory_is_made_ready_for_parts_in_use_and_for_what_is_stored() {
         let (cache, places) = (SharedCache::new(16 << 20, 1), Arc::new(Places::new(100)));
         assert!(!cache.make_ready(u64::MAX), "nobody has used it");
-        cache.prepared_by(std::thread::current());
+        let (woken, hears) = channel();
+        let sleeper = thread::Builder::new().spawn(move || {
+            thread::park();
+            woken.send(()).expect("the test waits");
+        });
+        cache.prepared_by(sleeper.expect("a thread").thread().clone());
         cache.insert((1, &places), 0, &block());
-        let begun = std::time::Duration::from_secs(20);
-        let asked = |cache: &SharedCache| {
-            std::thread::park_timeout(begun);
-            cache.make_ready(u64::MAX)
-        };
+        hears.recv_timeout(Duration::from_secs(20)).expect("who makes memory ready is woken");
         assert!(!cache.make_ready(4 << 20), "there is memory for all blocks of the tables");
-        assert!(asked(&cache), "the part in use gets more");
+        assert!(cache.make_ready(u64::MAX), "the part in use gets more");
         assert!(!cache.make_ready(u64::MAX), "and no more than that");
         cache.set_budget(1 << 20);
         cache.set_budget(16 << 20);
