@@ -157,6 +157,8 @@ impl Hasher for Mixer {
 #[derive(Default)]
 struct Slots {
     chunks: Vec<Pages>,
+    /// Memory of the chunk after them, made ready by somebody who has the time.
+    next: Option<Pages>,
     /// Who is in each slot.
     of: Vec<Key>,
     /// Whether it was hit since the map heard of it: by itself, for every hit looks here.
@@ -173,7 +175,7 @@ impl Slots {
     /// Makes more of them; the first is given away, the others are free.
     fn grow(&mut self, free: &mut Vec<u32>) -> u32 {
         let first = self.of.len();
-        self.chunks.push(Pages::zeroed(CHUNK_SLOTS * SLOT_BYTES / size_of::<u64>()));
+        self.chunks.push(self.next.take().unwrap_or_else(chunk));
         self.of.resize(first + CHUNK_SLOTS, (0, 0));
         self.hit.resize_with(first + CHUNK_SLOTS, Cell::default);
         free.extend((first as u32 + 1..(first + CHUNK_SLOTS) as u32).rev());
@@ -226,6 +228,18 @@ impl Slots {
         self.of[number as usize] = key;
         self.hit[number as usize].set(false);
     }
+}
+
+/// Memory of as many slots as are made at once.
+fn chunk() -> Pages {
+    Pages::zeroed(CHUNK_SLOTS * SLOT_BYTES / size_of::<u64>())
+}
+
+/// The same, given by the system: at the first touch it clears it, and looks for a huge page meanwhile.
+pub(crate) fn touched_chunk() -> Pages {
+    let chunk = chunk();
+    chunk.populate(0..chunk.words().len());
+    chunk
 }
 
 /// Whether a block is kept in a slot, copied; else with its own memory.
@@ -319,6 +333,8 @@ impl BlockCache {
             return;
         }
         map.set_capacity(budget as u64);
+        // It may be beyond what there is room for now.
+        self.slots.borrow_mut().next = None;
         loop {
             let (mut slots, mut free) = (self.slots.borrow_mut(), lock(&self.free));
             // One more than what moves: memory is not given back and taken again with each block.
@@ -330,6 +346,28 @@ impl BlockCache {
                     held.kept = Kept::Slot { number: to, free: self.free.clone() };
                 }
             }
+        }
+    }
+
+    /// Memory that its slots have.
+    pub(crate) fn chunks(&self) -> usize {
+        self.slots.borrow().chunks.len()
+    }
+
+    /// Whether it will take more memory as blocks come, and has none ready. It is to keep `most_bytes` of them at most; a cache that
+    /// nobody has used wants nothing.
+    pub(crate) fn wants_chunk(&self, most_bytes: u64) -> bool {
+        let slots = self.slots.borrow();
+        let room = self.map.borrow().capacity() / (SLOT_BYTES + BLOCK_OVERHEAD_BYTES) as u64;
+        let most = room.min(most_bytes / SLOT_BYTES as u64);
+        let has = slots.of.len();
+        slots.next.is_none() && has > 0 && (has as u64) < most && lock(&self.free).len() < CHUNK_SLOTS
+    }
+
+    /// Takes a [`touched_chunk`], if it still wants one.
+    pub(crate) fn give_chunk(&self, chunk: Pages) {
+        if self.wants_chunk(u64::MAX) {
+            self.slots.borrow_mut().next = Some(chunk);
         }
     }
 

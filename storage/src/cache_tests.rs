@@ -81,3 +81,38 @@ pub(crate) fn tables_do_not_share_blocks(cache: &impl Blocks) {
 fn no_block_is_taken_for_that_of_another_table() {
     tables_do_not_share_blocks(&BlockCache::new(12 << 20, 3));
 }
+
+#[test]
+fn memory_made_ready_is_used_and_within_the_budget() {
+    let (cache, places) = (BlockCache::new(12 << 20, 3), Arc::new(Places::new(BLOCKS)));
+    assert!(!cache.wants_chunk(u64::MAX), "nobody has used it");
+    let mut made = 0;
+    for number in 0..BLOCKS {
+        let before = cache.chunks();
+        cache.insert((1, &places), number, &block(number));
+        assert!(cache.slots.borrow().next.is_none() || cache.chunks() == before, "what is ready is taken first");
+        if cache.wants_chunk(u64::MAX) {
+            made += 1;
+            let mut chunk = touched_chunk();
+            chunk.words_mut()[CHUNK_SLOTS * SLOT_BYTES / size_of::<u64>() - 1] = made;
+            cache.give_chunk(chunk);
+            assert!(!cache.wants_chunk(u64::MAX), "one is enough");
+        }
+    }
+    let (chunks, room) = (cache.chunks(), (12 << 20) / (SLOT_BYTES + BLOCK_OVERHEAD_BYTES));
+    assert_eq!(chunks, room.div_ceil(CHUNK_SLOTS), "as many as without");
+    assert_eq!(made as usize, chunks - 1, "all but the first, and none too many");
+    assert!(cache.slots.borrow().next.is_none());
+    let last = |pages: &Pages| pages.words().last().copied();
+    assert!(cache.slots.borrow().chunks.iter().skip(1).zip(1..).all(|(pages, mark)| last(pages) == Some(mark)));
+    assert!(count(&cache, &places) > 2000);
+
+    let (small, places) = (BlockCache::new(12 << 20, 3), Arc::new(Places::new(BLOCKS)));
+    small.insert((1, &places), 0, &block(0));
+    assert!(small.wants_chunk(3 << 20) && !small.wants_chunk(2 << 20), "not for more than there is");
+    small.give_chunk(touched_chunk());
+    small.set_budget(1 << 20);
+    assert!(small.slots.borrow().next.is_none(), "a smaller budget takes it");
+    small.give_chunk(touched_chunk());
+    assert!(small.slots.borrow().next.is_none(), "what is not wanted is not kept");
+}

@@ -12,6 +12,7 @@ pub mod uring;
 use crate::error::DiskError;
 use std::cell::RefCell;
 use std::ops::{Deref, Range};
+use zerocopy::FromZeros;
 
 pub mod fault;
 
@@ -104,14 +105,15 @@ pub struct DiskBuf {
     chunks: Vec<Chunk>,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, FromZeros)]
 #[repr(C, align(4096))]
 struct Chunk([u8; ALIGN]);
 
 impl DiskBuf {
     /// A zeroed buffer of at least `bytes`, rounded up to [`ALIGN`].
     pub fn zeroed(bytes: usize) -> DiskBuf {
-        DiskBuf { chunks: vec![Chunk([0; ALIGN]); bytes.div_ceil(ALIGN)] }
+        // Cleared where it is, not copied from one that is clear.
+        DiskBuf { chunks: Chunk::new_vec_zeroed(bytes.div_ceil(ALIGN)).expect("memory for a buffer") }
     }
     /// A buffer of at least `bytes`, rounded up to [`ALIGN`], to be read into: what it holds was read before, or zeros. Small ones
     /// come from those that this thread dropped.

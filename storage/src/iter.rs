@@ -1,7 +1,5 @@
 //! Walking several sources of records together, newest version of each key first.
 
-mod marks;
-
 use crate::disk::Disk;
 use crate::error::StorageError;
 use crate::gate::Pace;
@@ -11,7 +9,6 @@ use crate::sst::{Record, TreeKey, Value};
 use crate::tree::Inside;
 use crate::tree::run::{Run, RunScan};
 use bytes::Bytes;
-use marks::Marks;
 use ringkv_wire::ids::KeyspaceId;
 use std::cmp::Ordering;
 use std::convert::Infallible;
@@ -175,6 +172,15 @@ impl<D: Disk, M: Own> Source<D, M> {
         }
     }
 
+    #[inline]
+    fn key(&self) -> Option<TreeKey<'_>> {
+        match self {
+            Source::Memory(walk) => Some(walk.head()?.key),
+            Source::Shared(walk) => walk.key(),
+            Source::Run(scan) => scan.key(),
+        }
+    }
+
     async fn next(&mut self) -> Result<bool, StorageError> {
         match self {
             Source::Memory(walk) => Ok(walk.next().await),
@@ -184,64 +190,72 @@ impl<D: Disk, M: Own> Source<D, M> {
     }
 }
 
+/// A source that has a record, in a line of them.
+#[derive(Clone, Copy)]
+struct Waiting {
+    source: usize,
+    /// Whether its key is that of the one in front of it.
+    same: bool,
+}
+
 /// Merges sources: each key once, from the newest source that has it, tombstones too.
 pub struct MergeIter<D: Disk, M = Walk> {
     /// Newest first.
     sources: Vec<Source<D, M>>,
-    marks: Marks,
     way: Way,
-    span: Span,
-    at: Option<usize>,
-    /// The source that would be next without that one: as long as its key is not reached, the others need not be looked at.
-    second: Option<usize>,
+    span: Arc<Span>,
+    /// Those that have a record, by its key, of one key the newest first.
+    line: Vec<Waiting>,
     started: bool,
+    /// Whether the first of the line is inside the span.
+    stands: bool,
 }
 
 impl<D: Disk> MergeIter<D> {
     /// Over memtables, then runs of tables, each list newest first. Nothing in a memtable is older than anything in a run.
     pub fn new(memtables: &[Rc<Memtable>], runs: &[Arc<Run<D>>], span: Span, way: Way) -> MergeIter<D> {
-        let memory = memtables.iter().map(|memtable| Source::Memory(Walk::new(memtable.clone(), span.clone(), way)));
+        let span = Arc::new(span);
+        let walk = |memtable: &Rc<Memtable>| Walk::new(memtable.clone(), (*span).clone(), way);
+        let memory = memtables.iter().map(|memtable| Source::Memory(walk(memtable)));
         let disk = runs.iter().map(|run| Source::Run(Box::new(RunScan::new(run.clone(), span.clone(), way))));
-        MergeIter::over(memory.chain(disk).collect(), span, way)
+        MergeIter::over(memory.chain(disk).collect(), span.clone(), way)
     }
 }
 
 impl<D: Disk, M: Own> MergeIter<D, M> {
     /// Over sources, newest first, each before its first record of the span.
-    pub(crate) fn over(sources: Vec<Source<D, M>>, span: Span, way: Way) -> MergeIter<D, M> {
-        MergeIter { sources, marks: Marks::new(way), way, span, at: None, second: None, started: false }
+    pub(crate) fn over(sources: Vec<Source<D, M>>, span: Arc<Span>, way: Way) -> MergeIter<D, M> {
+        let line = Vec::with_capacity(sources.len());
+        MergeIter { sources, way, span, line, started: false, stands: false }
     }
 
     /// Goes to the next key; false at the end. After an error the iterator is of no use.
     pub async fn next(&mut self) -> Result<bool, StorageError> {
         if !std::mem::replace(&mut self.started, true) {
-            for source in &mut self.sources {
+            for (number, source) in self.sources.iter_mut().enumerate() {
                 source.next().await?;
+                self.line.push(Waiting { source: number, same: false });
             }
-            self.mark_all();
-        } else if let Some(at) = self.at {
-            for older in at + 1..self.sources.len() {
-                if self.have_same_key(at, older) {
-                    self.sources[older].next().await?;
-                    self.mark(older);
-                }
+            (0..self.line.len()).rev().for_each(|place| self.settle(place));
+        } else if self.stands {
+            // Whoever has the same key goes on with it, the last first: those behind are in order.
+            let same = self.line.iter().skip(1).take_while(|waiting| waiting.same).count();
+            for place in (0..=same).rev() {
+                let number = self.line[place].source;
+                self.sources[number].next().await?;
+                self.settle(place);
             }
-            self.sources[at].next().await?;
-            self.mark(at);
         }
-        self.choose();
-        Ok(self.at.is_some())
+        Ok(self.look())
     }
 
     /// [`MergeIter::next`] where nothing is to be waited for; none when something may be, and nothing has changed.
     #[inline]
     pub(crate) fn try_next(&mut self) -> Option<bool> {
-        let at = self.at?;
-        // Who has the same key must go on with it.
-        if self.second.is_some_and(|second| self.have_same_key(at, second)) {
+        if !self.stands || self.line.get(1).is_some_and(|second| second.same) {
             return None;
         }
-        let moved = match &mut self.sources[at] {
+        let moved = match &mut self.sources[self.line.first()?.source] {
             Source::Memory(_) => false,
             Source::Shared(walk) => {
                 walk.next();
@@ -249,90 +263,115 @@ impl<D: Disk, M: Own> MergeIter<D, M> {
             }
             Source::Run(scan) => scan.next_in_block(),
         };
-        moved.then(|| {
-            self.mark(at);
-            self.choose_again(at);
-            self.at.is_some()
-        })
+        moved.then(|| self.leads() || self.look_anew())
+    }
+
+    /// Whether the first of the line, that went on alone, is still in front of the second, and inside the span.
+    #[inline]
+    fn leads(&self) -> bool {
+        let Some(key) = self.key_at(0) else { return false };
+        let in_front = self.key_at(1).is_none_or(|second| self.order(key, second) == Ordering::Less);
+        in_front && self.span.goes_on(key, self.way)
+    }
+
+    #[inline(never)]
+    fn look_anew(&mut self) -> bool {
+        self.settle(0);
+        self.look()
+    }
+
+    #[inline]
+    fn key_at(&self, place: usize) -> Option<TreeKey<'_>> {
+        self.line.get(place).and_then(|waiting| self.sources[waiting.source].key())
+    }
+
+    #[inline]
+    fn order(&self, key: TreeKey<'_>, other: TreeKey<'_>) -> Ordering {
+        match self.way {
+            Way::Up => order(key, other),
+            Way::Down => order(other, key),
+        }
+    }
+
+    #[inline]
+    fn current(&self) -> Option<&Source<D, M>> {
+        self.line.first().filter(|_| self.stands).map(|first| &self.sources[first.source])
     }
 
     /// The record it stands at.
     #[inline]
     pub fn head(&self) -> Option<Head<'_>> {
-        self.sources[self.at?].head()
+        self.current()?.head()
+    }
+
+    /// Whether what it stands at is a value, at a log time.
+    #[inline]
+    pub(crate) fn has_value(&self, log_time_ms: u64) -> bool {
+        match self.current() {
+            Some(Source::Run(scan)) => scan.has_value(log_time_ms),
+            Some(source) => source.head().is_some_and(|head| head.record.at(log_time_ms).value.is_some()),
+            None => false,
+        }
     }
 
     /// The value it stands at, to be kept.
     pub(crate) fn value(&self) -> Option<Bytes> {
-        match &self.sources[self.at?] {
+        match self.current()? {
             Source::Memory(walk) => walk.head()?.record.value.map(Bytes::copy_from_slice),
             Source::Shared(walk) => walk.head()?.record.value.map(Bytes::copy_from_slice),
             Source::Run(scan) => scan.value(),
         }
     }
 
-    /// A source went on.
-    #[inline]
-    fn mark(&mut self, at: usize) {
-        let key = self.sources[at].head().map(|head| head.key);
-        if !self.marks.set(at, key) {
-            self.mark_all();
-        }
-    }
-
-    fn mark_all(&mut self) {
-        self.marks.set_all(self.sources.iter().map(|source| source.head().map(|head| head.key)));
-    }
-
-    #[inline]
-    fn have_same_key(&self, at: usize, other: usize) -> bool {
-        let same = || Some(self.sources[at].head()?.key == self.sources[other].head()?.key);
-        self.marks.before(at, other).is_none() && same().unwrap_or(false)
-    }
-
-    /// Whether a source's next key comes before another one's; none comes behind all.
-    #[inline]
-    fn before(&self, at: usize, other: usize) -> bool {
-        self.marks.before(at, other).unwrap_or_else(|| self.before_by_key(at, other))
-    }
-
-    #[cold]
-    fn before_by_key(&self, at: usize, other: usize) -> bool {
-        let Some(Head { key, .. }) = self.sources[at].head() else { return false };
-        self.sources[other].head().is_none_or(|other| match self.way {
-            Way::Up => key < other.key,
-            Way::Down => key > other.key,
-        })
-    }
-
-    /// Stands at the newest source of those whose next key comes first.
-    fn choose(&mut self) {
-        let (mut first, mut second) = (0, None);
-        for at in 1..self.sources.len() {
-            if self.before(at, first) {
-                second = Some(std::mem::replace(&mut first, at));
-            } else if second.is_none_or(|second| self.before(at, second)) {
-                second = Some(at);
+    /// Puts who went on at a place of the line among those behind, who are in order; out of it, when nothing is left.
+    fn settle(&mut self, mut place: usize) {
+        let Waiting { source, .. } = self.line[place];
+        let Some(key) = self.sources[source].key() else {
+            self.line.remove(place);
+            return;
+        };
+        let mut same = false;
+        while let Some(behind) = self.line.get(place + 1).copied() {
+            let Some(other) = self.sources[behind.source].key() else { break };
+            let order = self.order(key, other);
+            if order.then(source.cmp(&behind.source)) == Ordering::Less {
+                self.line[place + 1].same = order == Ordering::Equal;
+                break;
             }
+            self.line[place] = behind;
+            same = order == Ordering::Equal;
+            place += 1;
         }
-        (self.at, self.second) = (self.unless_behind(first), second);
+        self.line[place] = Waiting { source, same };
     }
 
-    /// A source that goes on, inside of the span.
+    /// Whether the first of the line is a record of the span.
     #[inline]
-    fn unless_behind(&self, at: usize) -> Option<usize> {
-        let head = self.sources.get(at)?.head()?;
-        self.span.goes_on(head.key, self.way).then_some(at)
+    fn look(&mut self) -> bool {
+        let key = self.key_at(0);
+        self.stands = key.is_some_and(|key| self.span.goes_on(key, self.way));
+        self.stands
     }
+}
 
-    /// The same when nothing but source `at`, where it stood, went on.
-    #[inline]
-    fn choose_again(&mut self, at: usize) {
-        match self.second {
-            Some(second) if !self.before(at, second) => self.choose(),
-            _ => self.at = self.unless_behind(at),
-        }
+/// Bytes of keys that are compared in words: a call would cost more. Keys that are alike for longer are compared faster by it.
+const WORDS_BYTES: usize = 32;
+
+/// The order of two keys.
+#[inline]
+fn order(a: TreeKey<'_>, b: TreeKey<'_>) -> Ordering {
+    if a.0 != b.0 {
+        return a.0.cmp(&b.0);
     }
+    let (mut a, mut b) = (a.1, b.1);
+    for _ in 0..WORDS_BYTES / size_of::<u64>() {
+        let (Some((x, rest_a)), Some((y, rest_b))) = (a.split_first_chunk(), b.split_first_chunk()) else { break };
+        if x != y {
+            return u64::from_be_bytes(*x).cmp(&u64::from_be_bytes(*y));
+        }
+        (a, b) = (rest_a, rest_b);
+    }
+    a.cmp(b)
 }
 
 /// A consistent walk over a tree as it was when the walk began.

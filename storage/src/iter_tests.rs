@@ -184,3 +184,16 @@ proptest! {
         }
     }
 }
+
+proptest! {
+    #[test]
+    fn keys_are_in_the_order_of_their_bytes(
+        front in prop::collection::vec(any::<u8>(), 0..48),
+        ends in prop::array::uniform2(prop::collection::vec(prop::sample::select(vec![0u8, 1, 128, 255]), 0..12)),
+        spaces in prop::array::uniform2(1u32..3),
+    ) {
+        let [a, b] = ends.map(|end| [&front[..], &end].concat());
+        let (a, b) = ((KeyspaceId(spaces[0]), &a[..]), (KeyspaceId(spaces[1]), &b[..]));
+        prop_assert_eq!(super::order(a, b), a.cmp(&b));
+    }
+}

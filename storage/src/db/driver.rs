@@ -161,8 +161,12 @@ impl Preparer {
         let upto = flushed.clone();
         let work = move || {
             let (mut fails, mut released) = (false, 0);
+            core.cache.prepared_by(thread::current());
             while !told.load(Ordering::Acquire) {
-                let active = core.view.load().active.clone();
+                let view = core.view.load_full();
+                let (active, stored) =
+                    (view.active.clone(), view.tables.tables().map(|table| table.place().bytes).sum());
+                drop(view);
                 active.populate_ahead(AHEAD_BYTES);
                 core.memory.make_ready(active.bytes());
                 drop(active);
@@ -171,7 +175,10 @@ impl Preparer {
                 if flushed > std::mem::replace(&mut released, flushed) {
                     release(&core.log, flushed);
                 }
-                thread::park_timeout(LOOK);
+                // Writers first, whose memory may have run out meanwhile.
+                if !core.cache.make_ready(stored) {
+                    thread::park_timeout(LOOK);
+                }
             }
         };
         let failed = |error| DiskError::io("", "start the database's second thread", error);

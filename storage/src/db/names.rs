@@ -71,7 +71,7 @@ impl Db {
         let (view, version) = self.core().moment();
         let last = gone.last().copied();
         let is_empty = |id: KeyspaceId| {
-            let walk = view.walk(&self.core().cache, Span::prefix(id, b""), Way::Up, version);
+            let walk = view.walk(&self.core().cache, &Arc::new(Span::prefix(id, b"")), Way::Up, version);
             walk.is_ok_and(|mut walk| now(walk.next()).is_ok_and(|any| !any))
         };
         for id in gone.clone().into_iter().filter(|id| Some(*id) != last && is_empty(*id)) {

@@ -21,7 +21,7 @@ pub struct Range {
     db: Db,
     view: Arc<View>,
     version: u64,
-    span: Span,
+    span: Arc<Span>,
     way: Way,
     merge: Option<Merge>,
     now_ms: u64,
@@ -32,7 +32,7 @@ pub struct Range {
 
 impl Range {
     pub(super) fn new(db: Db, (view, version): (Arc<View>, u64), span: Span) -> Range {
-        let now_ms = db.core().settings.now_ms();
+        let (now_ms, span) = (db.core().settings.now_ms(), Arc::new(span));
         Range { db, view, version, span, way: Way::Up, merge: None, now_ms, keys: BytesMut::new(), ended: false }
     }
 
@@ -71,14 +71,13 @@ impl Range {
     fn advance(&mut self) -> Result<bool, Error> {
         let merge = match &mut self.merge {
             Some(merge) => merge,
-            none => none.insert(self.view.walk(&self.db.core().cache, self.span.clone(), self.way, self.version)?),
+            none => none.insert(self.view.walk(&self.db.core().cache, &self.span, self.way, self.version)?),
         };
         while match merge.try_next() {
             Some(any) => any,
             None => now(merge.next())?,
         } {
-            let Some(head) = merge.head() else { break };
-            if head.record.at(self.now_ms).value.is_some() {
+            if merge.has_value(self.now_ms) {
                 return Ok(true);
             }
         }

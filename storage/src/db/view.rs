@@ -118,14 +118,14 @@ impl View {
     }
 
     /// Walks a span: of each key what has a version up to `version`. A table of these keys that could not be opened is an error.
-    pub fn walk(&self, cache: &Arc<SharedCache>, span: Span, way: Way, version: u64) -> Result<Merge, Error> {
+    pub fn walk(&self, cache: &Arc<SharedCache>, span: &Arc<Span>, way: Way, version: u64) -> Result<Merge, Error> {
         key_of(&span.start).map_or(Ok(()), |start| self.check(start.0))?;
-        if let Some(error) = self.tables.closed_in(&span) {
+        if let Some(error) = self.tables.closed_in(span) {
             return Err(error.into());
         }
         let memory = self.memtables().flat_map(|memtable| {
             let runs = memtable.runs().into_iter();
-            runs.map(|run| Source::Shared(Walk::new(memtable.clone(), run, &span, way, version)))
+            runs.map(|run| Source::Shared(Walk::new(memtable.clone(), run, span, way, version)))
         });
         let run = |run: &Arc<Run<CallerDisk>>| RunScan::new(run.clone(), span.clone(), way).near(cache.clone());
         let tables = self.tables.runs.iter().map(|each| Source::Run(Box::new(run(each))));

@@ -264,6 +264,11 @@ impl Block {
         &self.raw
     }
 
+    /// What all its keys begin with, laid.
+    pub(crate) fn prefix(&self) -> &[u8] {
+        &self.raw[..self.prefix_bytes]
+    }
+
     /// What [`View::new`] takes besides.
     pub(crate) fn shape(&self) -> (u64, usize, usize) {
         (self.base, self.prefix_bytes, self.count)
@@ -276,6 +281,7 @@ impl Block {
     }
 
     /// Where in [`Block::raw`] bytes of it stand.
+    #[inline]
     pub(crate) fn place_of(&self, part: &[u8]) -> Range<usize> {
         let from = part.as_ptr().addr().saturating_sub(self.raw.as_ptr().addr());
         from..from + part.len()

@@ -9,7 +9,7 @@ use crate::sst::block::Block;
 use crate::sst::index::BlockPlace;
 use crate::sst::reader::Table;
 use crate::sst::view::key_of;
-use crate::sst::{Record, damaged};
+use crate::sst::{Record, TreeKey, damaged};
 use bytes::Bytes;
 use std::ops::Range;
 use std::sync::Arc;
@@ -37,7 +37,7 @@ pub struct TableScan<D: Disk> {
     /// The entry in that block, what it says, and its key as it is laid.
     at: usize,
     said: Said,
-    key: Vec<u8>,
+    key: Laid,
 }
 
 /// What the entry says that a scan stands at.
@@ -68,7 +68,7 @@ impl<D: Disk> TableScan<D> {
             block: None,
             at: 0,
             said: Said::default(),
-            key: Vec::new(),
+            key: Laid::default(),
         }
     }
 
@@ -118,12 +118,25 @@ impl<D: Disk> TableScan<D> {
         &self.table
     }
 
+    /// The key it stands at; none before the first step and at the end.
+    #[inline]
+    pub(crate) fn key(&self) -> Option<TreeKey<'_>> {
+        self.block.as_ref().and_then(|_| key_of(self.key.bytes()))
+    }
+
     /// The record it stands at; none before the first step and at the end.
+    #[inline]
     pub fn head(&self) -> Option<Head<'_>> {
         let block = self.block.as_ref()?;
         let Said { version, ref value, expiry_ms } = self.said;
         let value = value.as_ref().map(|value| &block.raw()[value.clone()]);
-        Some(Head { key: key_of(&self.key)?, record: Record { version, value, expiry_ms } })
+        Some(Head { key: key_of(self.key.bytes())?, record: Record { version, value, expiry_ms } })
+    }
+
+    /// Whether what it stands at is a value, at a log time.
+    #[inline]
+    pub(crate) fn has_value(&self, log_time_ms: u64) -> bool {
+        self.block.is_some() && self.said.value.is_some() && self.said.expiry_ms > log_time_ms
     }
 
     /// The value it stands at, sharing the memory of what was read ahead.
@@ -152,12 +165,14 @@ impl<D: Disk> TableScan<D> {
         true
     }
 
+    /// Looks at the entry it came to.
+    #[inline]
     fn lay(&mut self) {
         if let Some(block) = &self.block
             && let Some(view) = block.view()
-            && let Some(entry) = view.entry(self.at)
+            && let Some(entry) = view.entry_here(self.at)
         {
-            view.lay_key_of(&entry, &mut self.key);
+            self.key.lay(block.prefix().len(), entry.suffix());
             let Record { version, expiry_ms, value } = entry.record;
             self.said = Said { version, value: value.map(|value| block.place_of(value)), expiry_ms };
         }
@@ -170,6 +185,7 @@ impl<D: Disk> TableScan<D> {
             (Some(block), Way::Down) => block.count() - 1,
             _ => 0,
         };
+        self.key.lay(0, self.block.as_ref().map_or(&[], Block::prefix));
         self.lay();
         Ok(self.block.is_some())
     }
@@ -256,6 +272,45 @@ impl<D: Disk> TableScan<D> {
         self.ahead = (start, Bytes::new());
         self.ahead.1 = self.table.read_raw(start, (end - start) as usize).await?;
         Ok(())
+    }
+}
+
+/// Longest part of a key that is copied as so many bytes, whatever its length: a call would cost more.
+const PART_BYTES: usize = 16;
+
+/// Memory for a key that is made at first: room for most, without a second allocation.
+const KEY_BYTES_FIRST: usize = 64;
+
+/// A key as it is laid.
+#[derive(Default)]
+struct Laid {
+    buf: Vec<u8>,
+    /// So many of them are the key.
+    bytes: usize,
+}
+
+impl Laid {
+    #[inline]
+    fn bytes(&self) -> &[u8] {
+        &self.buf[..self.bytes]
+    }
+
+    /// Keeps the first `kept` bytes, and lays a part behind them.
+    #[inline]
+    fn lay(&mut self, kept: usize, part: &[u8]) {
+        self.bytes = kept + part.len();
+        if self.buf.len() < self.bytes {
+            self.buf.resize(self.bytes.max(KEY_BYTES_FIRST), 0);
+        }
+        let to = &mut self.buf[kept..];
+        match (part.first_chunk::<8>(), part.last_chunk::<8>()) {
+            // They overlap, or meet.
+            (Some(first), Some(last)) if part.len() <= PART_BYTES => {
+                to[..8].copy_from_slice(first);
+                to[part.len() - 8..part.len()].copy_from_slice(last);
+            }
+            _ => to[..part.len()].copy_from_slice(part),
+        }
     }
 }
 

@@ -177,3 +177,17 @@ fn a_walk_goes_up_to_what_cannot_be_read() {
         assert_eq!(reads.get(), 2);
     }
 }
+
+#[test]
+fn a_key_is_laid_behind_what_is_kept_of_the_one_before() {
+    let (mut laid, bytes) = (Laid::default(), Vec::from_iter(0..=255_u8));
+    for kept in [0, 4, 20, 100] {
+        for part in [40, 0, 1, 7, 8, 9, 15, 16, 17, 200] {
+            laid.lay(0, &bytes[..kept]);
+            // Other bytes each time: what was there before must not do.
+            let part = &bytes[part % 51..part % 51 + part];
+            laid.lay(kept, part);
+            assert_eq!(laid.bytes(), [&bytes[..kept], part].concat());
+        }
+    }
+}

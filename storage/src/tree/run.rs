@@ -153,7 +153,7 @@ impl<D: Disk> Run<D> {
 /// Walks a run.
 pub(crate) struct RunScan<D: Disk> {
     run: Arc<Run<D>>,
-    span: Span,
+    span: Arc<Span>,
     way: Way,
     /// Where the first blocks of each table are looked for.
     near: Option<Arc<dyn Near>>,
@@ -164,7 +164,7 @@ pub(crate) struct RunScan<D: Disk> {
 
 impl<D: Disk> RunScan<D> {
     /// Before the first record of a span, seen in this direction; it ends in the last table that has any of it.
-    pub(crate) fn new(run: Arc<Run<D>>, span: Span, way: Way) -> RunScan<D> {
+    pub(crate) fn new(run: Arc<Run<D>>, span: Arc<Span>, way: Way) -> RunScan<D> {
         RunScan { run, span, way, near: None, done: 0, scan: None }
     }
 
@@ -176,6 +176,17 @@ impl<D: Disk> RunScan<D> {
     #[inline]
     pub(crate) fn head(&self) -> Option<Head<'_>> {
         self.scan.as_ref()?.head()
+    }
+
+    #[inline]
+    pub(crate) fn key(&self) -> Option<TreeKey<'_>> {
+        self.scan.as_ref()?.key()
+    }
+
+    /// Whether what it stands at is a value, at a log time.
+    #[inline]
+    pub(crate) fn has_value(&self, log_time_ms: u64) -> bool {
+        self.scan.as_ref().is_some_and(|scan| scan.has_value(log_time_ms))
     }
 
     /// The value it stands at, sharing the memory of what was read.

@@ -84,7 +84,7 @@ fn meets<D: Disk>(member: &Member<D>, gone: &BTreeSet<KeyspaceId>) -> bool {
 async fn holds<D: Disk>(member: &Member<D>, gone: &BTreeSet<KeyspaceId>) -> Result<bool, StorageError> {
     let run = Arc::new(Run::new(vec![member.clone()]));
     for keyspace in gone.range(member.entry.bounds.least().0..=member.entry.bounds.greatest().0) {
-        let mut scan = RunScan::new(run.clone(), Span::prefix(*keyspace, b""), Way::Up);
+        let mut scan = RunScan::new(run.clone(), Arc::new(Span::prefix(*keyspace, b"")), Way::Up);
         // What it stands at may be the next keyspace's.
         if scan.next().await? && scan.head().is_some_and(|head| head.key.0 == *keyspace) {
             return Ok(true);

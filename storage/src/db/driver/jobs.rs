@@ -225,7 +225,7 @@ impl<D: Disk> Driver<D> {
     }
 
     fn flushing(&self, core: &Arc<Core>, memtable: &Arc<Memtable>, upto: u64) -> Work {
-        let (span, way) = (Span::all(), Way::Up);
+        let (span, way) = (Arc::new(Span::all()), Way::Up);
         let at = Flushed { index: upto, log_time_ms: core.settings.now_ms(), ..Flushed::default() };
         let (tree, memtable) = (self.tree.clone(), memtable.clone());
         Box::pin(async move {

@@ -4,6 +4,7 @@
 use super::{Memtable, Stored};
 use crate::iter::{Head, Span, Way};
 use crate::memtable::walk::{bytes_of, prefix};
+use crate::sst::TreeKey;
 use std::cmp::Ordering as Order3;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
@@ -147,6 +148,12 @@ impl Walk {
                 return true;
             }
         }
+    }
+
+    /// The key it stands at.
+    #[inline]
+    pub fn key(&self) -> Option<TreeKey<'_>> {
+        Some(self.memtable.at(self.at?).key)
     }
 
     /// The record it stands at.
