@@ -1,5 +1,6 @@
 //! Which trees there are, and which there are no more (FORMAT.md, its head).
 
+use crate::db::caller::now;
 use crate::db::error::Error;
 use crate::db::log::Op;
 use crate::db::view::Gone;
@@ -8,9 +9,7 @@ use crate::iter::{Span, Way};
 use crate::sst::NEVER_MS;
 use ringkv_wire::ids::KeyspaceId;
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
-use super::caller::now;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Names of trees are keys here, their keyspaces the values.
 const NAMES: KeyspaceId = KeyspaceId(1);
