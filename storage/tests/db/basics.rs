@@ -159,6 +159,24 @@ fn what_lives_for_a_time_goes() {
 }
 
 #[test]
+fn what_lives_for_a_time_goes_from_where_it_stands_in_a_table() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = open(&dir);
+    let tree = db.tree("t").unwrap();
+    tree.put_for(b"going", b"v", Duration::from_millis(700)).unwrap();
+    tree.put(b"stays", b"v").unwrap();
+    // Well before, so that the table has it.
+    db.flush().unwrap();
+    while tree.get(b"going").unwrap().is_some() {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let keys = |range: ringkv_storage::db::Range| range.map(|entry| entry.unwrap().0.to_vec()).collect::<Vec<_>>();
+    assert_eq!(keys(tree.range(..)), [b"stays"]);
+    assert_eq!(keys(tree.range(..).backwards()), [b"stays"]);
+    assert!(keys(tree.prefix(b"go")).is_empty());
+}
+
+#[test]
 fn compare_and_set_and_counters() {
     let dir = tempfile::tempdir().unwrap();
     let db = open(&dir);

@@ -112,7 +112,7 @@ async fn without(
         }
     }
     if any {
-        let (_, unborn) = writer.finish().await?;
+        let (_, unborn) = writer.finish().await?.synced().await?;
         unborn.keep();
     }
     Ok(any)
