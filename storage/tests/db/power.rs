@@ -103,11 +103,15 @@ fn what_was_synced_survives(mkfs: &[&str]) {
             process = Process::start("opened", &disk.at, &told_path);
             process.until("opened", || told.get(promised(0)) > 0);
         }
+        // Before the cut, for what is promised behind it no power cut would let anybody hear of: the process lives on here, and a sync
+        // that ext4 was in the middle of is told to have succeeded though its blocks stay marked as never written (Linux 6.18; a dozen
+        // lines of C that msync a reserved file see the same, those of a file of written zeros do not).
+        let least = told.get(promised(0));
         if let Err(error) = disk.cut() {
             return eprintln!("skipped: the file system cannot be cut: {error}");
         }
         process.kill();
-        let (least, most) = (told.get(promised(0)), told.get(begun(0)));
+        let most = told.get(begun(0));
         disk.unmount();
         disk.mount().expect("mounted again");
         let db = open(&db_dir);
