@@ -39,7 +39,7 @@ impl Weight {
 /// behind, or as soon as memory fills; merges have the more the further they are behind: the end of a flush only adds to that.
 pub fn turns_left(pressure: f64, filled: f64) -> (usize, usize) {
     match pressure {
-        _ if filled > FILLED_EVEN => (0, 3),
+        _ if filled > FILLED_HURRIED => (0, 15),
         p if p < 0.15 => (0, 3),
         p if p < 0.25 => (0, 1),
         p if p < 0.35 => (0, 0),
@@ -47,6 +47,10 @@ pub fn turns_left(pressure: f64, filled: f64) -> (usize, usize) {
         _ => (3, 0),
     }
 }
+
+/// How full the memory behind a running flush is when that gets most turns: well before writers wait for it, else they wait for what
+/// merges take meanwhile.
+const FILLED_HURRIED: f64 = 0.2;
 
 /// What the jobs need for a byte that is written, about, ns: at so much a writer leaves them as much time as they take.
 const JOBS_NS: f64 = 10.0;
@@ -138,7 +142,8 @@ mod tests {
         assert!(wait_ns_per_byte(0.15, 0.1) < 0.1, "in everyday work nobody notices");
         assert!(wait_ns_per_byte(0.0, 3.0) > 5_000.0, "memory is not outrun");
         assert_eq!(wait_ns_per_byte(0.0, -0.5), 0.0);
-        assert_eq!(turns_left(0.9, 0.8), (0, 3), "memory comes first");
+        assert_eq!(turns_left(0.9, 0.8), (0, 15), "memory comes first");
+        assert!(wait_ns_per_byte(0.0, FILLED_HURRIED) < 0.5, "a flush is hurried before anybody waits for it");
     }
 
     #[test]
