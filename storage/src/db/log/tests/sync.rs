@@ -1,9 +1,10 @@
 //! Who syncs, and who waits.
 
 use super::power::{Durable, recording};
-use super::rig::{Rig, files, found, numbered};
-use crate::db::log::Position;
+use super::rig::{Rig, files, found, numbered, options};
 use crate::db::log::segment::Segment;
+use crate::db::log::{Position, open};
+use crate::disk::files::Root;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
@@ -83,4 +84,27 @@ fn what_two_threads_were_told_is_durable() {
     let (records, last) = found(image.path(), 0).expect("opened");
     assert_eq!(last, told);
     assert!(records.iter().all(|(seq, op)| *op == numbered(*seq, 300)));
+}
+
+#[test]
+fn the_next_segment_is_written_where_syncs_are_many_and_only_reserved_where_they_are_not() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let root = Root::open(dir.path()).expect("a directory");
+    let opened = open(&root, 0, options(1 << 20), &mut |_, _| Ok(()), Box::new(Segment::sync_pages));
+    let (writer, shared, _) = opened.expect("opened");
+    let mut rig = Rig { writer, shared, next_seq: 1 };
+    rig.shared.prepare().expect("one is ready");
+    (0..40).for_each(|_| drop(rig.put(10_000)));
+    rig.shared.prepare().expect("still ready");
+    assert_eq!(rig.shared.ready_and_written(), (1, 0), "nobody synced");
+    for _ in 0..10 {
+        let last = rig.put(1000);
+        rig.shared.sync_to(last).expect("synced");
+    }
+    rig.shared.prepare().expect("written");
+    assert_eq!(rig.shared.ready_and_written(), (1, 1));
+    // It reads as before, and takes what comes.
+    let all: Vec<Position> = (0..80).map(|_| rig.put(10_000)).collect();
+    rig.shared.sync_to(all[79]).expect("synced");
+    assert_eq!(found(dir.path(), 0).expect("sound").0.len(), 130);
 }
