@@ -14,7 +14,6 @@ pub use crate::sst::Value;
 pub use scrub::ScrubPlace;
 pub use snapshot::{Receiver, TableSet};
 
-use crate::compaction::choose::Policy;
 use crate::compaction::pace::Weight;
 use crate::disk::Disk;
 use crate::engine::EngineState;
@@ -123,6 +122,8 @@ pub(crate) struct TreeState<D: Disk> {
     inside: RefCell<Option<Inside>>,
     /// What its tables weigh.
     weight: Cell<Weight>,
+    /// Of what is above the last levels, the part that only takes the place of something below, as merges found; 0 before the first.
+    replaced: Cell<f64>,
     /// What has an expiry up to then is gone.
     log_time_ms: Cell<u64>,
     /// Flushes and installs go one at a time, in the order they were called.
@@ -160,6 +161,7 @@ impl<D: Disk> TreeState<D> {
             wanted: Cell::default(),
             inside: RefCell::default(),
             weight: Cell::new(weight),
+            replaced: Cell::default(),
             flushing: Gate::default(),
             merging: Gate::default(),
         })
@@ -394,9 +396,9 @@ impl<D: Disk> Tree<D> {
         }
     }
 
-    /// Whether [`Tree::settle`] would do something.
+    /// Whether there is much above the last levels that [`Tree::settle`] would merge: for little it would write the last levels again.
     pub fn wants_settling(&self) -> bool {
-        self.state.version().choice(&Policy { settle: true, ..self.engine.policy() }).is_some()
+        self.is_layered_by(1.0) && self.can_settle()
     }
 
     /// The durable side as it is now.

@@ -58,6 +58,13 @@ pub struct Policy {
     pub log_time_ms: u64,
 }
 
+impl Policy {
+    /// The same with `settle`.
+    pub(crate) fn settling(self) -> Policy {
+        Policy { settle: true, ..self }
+    }
+}
+
 /// What to merge.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Choice {

@@ -238,3 +238,30 @@ fn an_empty_database_does_everything() {
     db.checkpoint(dir.path().join("copy")).unwrap();
     assert_eq!(Db::open(dir.path().join("copy")).unwrap().tree_names(), Vec::<String>::new());
 }
+
+/// Bytes of tables once the database wants no merge, and bytes that merges wrote, after `puts` of ever other values.
+fn settled(puts: impl Iterator<Item = u32>) -> (u64, u64) {
+    let dir = tempfile::tempdir().unwrap();
+    let db = open(&dir);
+    let tree = db.tree("t").unwrap();
+    for (at, n) in puts.enumerate() {
+        tree.put(&number(n), &[at as u8; 100]).unwrap();
+    }
+    db.settle().unwrap();
+    let stats = db.stats();
+    (stats.table_bytes, stats.merged_bytes)
+}
+
+#[test]
+fn whoever_waits_gets_the_space_of_what_was_overwritten_and_no_merge_of_what_was_not() {
+    const KEYS: u32 = 40_000;
+    let scattered = |n: u32| n.wrapping_mul(2_654_435_761);
+    let (once, _) = settled((0..KEYS).map(scattered));
+    for rounds in [4, 5, 6] {
+        let (often, _) = settled((0..rounds * KEYS + KEYS / 3).map(|n| scattered(n % KEYS)));
+        assert!(often * 100 <= once * 110, "{often} bytes after {rounds} rounds, {once} after one");
+    }
+    let (_, merged) = settled((0..4 * KEYS).map(scattered));
+    let each: u64 = 4 * u64::from(KEYS) * 116;
+    assert!(merged < each * 3, "{merged} bytes written by merges for {each}");
+}

@@ -29,7 +29,7 @@ use std::time::{Duration, Instant};
 const TREE: ShardId = ShardId(0);
 /// A job that failed is tried again after this.
 const RETRY: Duration = Duration::from_millis(200);
-/// When nothing was written for so long, it is merged wholly: space that nobody needs.
+/// When nothing was flushed for so long, it is merged wholly if there is much to gain: space that nobody needs.
 const QUIET: Duration = Duration::from_secs(30);
 /// How often writers hear how long they are to wait.
 const PACE: Duration = Duration::from_millis(2);
@@ -203,11 +203,13 @@ impl<D: Disk> Driver<D> {
             let (tree, gone) = (self.tree.clone(), self.gone.clone());
             let work: Work = if self.is_shed {
                 Box::pin(async move { tree.shed(&gone).await })
-            } else if !replies.is_empty() || (quiet && self.flush.is_none()) {
+            } else if !replies.is_empty() || (quiet && self.flush.is_none() && tree.wants_settling()) {
                 self.quiet_since = None;
                 Box::pin(async move { tree.settle().await })
             } else if tree.wants_merge() {
                 Box::pin(async move { tree.merge().await })
+            } else if self.flush.is_none() && !self.settled.is_empty() && tree.is_wasteful() {
+                Box::pin(async move { tree.merge_any().await.map(drop) })
             } else {
                 return self.say_settled(core);
             };
