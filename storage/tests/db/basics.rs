@@ -1,6 +1,6 @@
 //! What each call promises.
 
-use ringkv_storage::db::{Db, Durability, Error};
+use ringkv_storage::db::{Compression, Db, Durability, Error};
 use std::time::Duration;
 use tempfile::TempDir;
 
@@ -239,29 +239,37 @@ fn an_empty_database_does_everything() {
     assert_eq!(Db::open(dir.path().join("copy")).unwrap().tree_names(), Vec::<String>::new());
 }
 
-/// Bytes of tables once the database wants no merge, and bytes that merges wrote, after `puts` of ever other values.
-fn settled(puts: impl Iterator<Item = u32>) -> (u64, u64) {
+/// Bytes of tables, and bytes that merges wrote since the first rounds of puts, after the last one, less than a merge is worth while
+/// others write.
+fn settled(first: &[std::ops::Range<u32>], last: std::ops::Range<u32>) -> (u64, u64) {
     let dir = tempfile::tempdir().unwrap();
-    let db = open(&dir);
+    let builder = Db::builder().memtable_bytes(8 << 20).compression(Compression::None);
+    let db = builder.open(dir.path()).unwrap();
     let tree = db.tree("t").unwrap();
-    for (at, n) in puts.enumerate() {
-        tree.put(&number(n), &[at as u8; 100]).unwrap();
+    let put = |numbers: std::ops::Range<u32>| {
+        for n in numbers {
+            tree.put(&number(n.wrapping_mul(2_654_435_761)), &[n as u8; 100]).unwrap();
+        }
+    };
+    for numbers in first {
+        put(numbers.clone());
+        db.compact().unwrap();
     }
+    let before = db.stats().merged_bytes;
+    put(last);
     db.settle().unwrap();
     let stats = db.stats();
-    (stats.table_bytes, stats.merged_bytes)
+    (stats.table_bytes, stats.merged_bytes - before)
 }
 
 #[test]
 fn whoever_waits_gets_the_space_of_what_was_overwritten_and_no_merge_of_what_was_not() {
     const KEYS: u32 = 40_000;
-    let scattered = |n: u32| n.wrapping_mul(2_654_435_761);
-    let (once, _) = settled((0..KEYS).map(scattered));
-    for rounds in [4, 5, 6] {
-        let (often, _) = settled((0..rounds * KEYS + KEYS / 3).map(|n| scattered(n % KEYS)));
-        assert!(often * 100 <= once * 110, "{often} bytes after {rounds} rounds, {once} after one");
-    }
-    let (_, merged) = settled((0..4 * KEYS).map(scattered));
-    let each: u64 = 4 * u64::from(KEYS) * 116;
-    assert!(merged < each * 3, "{merged} bytes written by merges for {each}");
+    const MORE: u32 = KEYS / 4;
+    let all = 0..KEYS;
+    let (once, _) = settled(&[], all.clone());
+    let (again, _) = settled(&[all.clone(), all.clone()], 0..MORE);
+    assert!(again * 100 <= once * 107, "{again} bytes of tables, {once} had nobody overwritten any");
+    let (more, merged) = settled(&[all], KEYS..KEYS + MORE);
+    assert!(more * 100 >= once * 120 && merged == 0, "{merged} bytes merged of {more} when nothing was overwritten");
 }
