@@ -8,14 +8,12 @@ use crate::error::DiskError;
 use memmap2::{Advice, MmapRaw};
 use std::io;
 use std::ops::Range;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// The log's directory, below the database's.
 pub(super) const DIR: &str = "log";
 const NEW: &str = ".new";
 const PAGE_BYTES: usize = 4096;
-/// Bytes that are written out at once: who syncs what it wrote waits for them.
-const WRITE_OUT_BYTES: usize = 512 << 10;
 /// After so many bytes that were made ready, whoever waits for the processor may have it: a writer, for milliseconds otherwise.
 const STEP_BYTES: usize = 2 << 20;
 
@@ -45,21 +43,22 @@ pub(crate) struct Segment {
     pub number: u64,
     pub salt: u32,
     map: MmapRaw,
+    file: OpenFile,
     /// Where its frames end; only the writer moves it.
     pub end: AtomicUsize,
     /// What lies before is durable; moved under the lock of syncing.
     pub synced: AtomicUsize,
     /// How often some of it was made durable.
     pub syncs: AtomicUsize,
-    /// Its blocks were written before, not only reserved.
-    pub is_written: bool,
+    /// Its blocks were written before, not only reserved: see [`Shared::write_out`](super::Shared).
+    pub is_written: AtomicBool,
 }
 
 /// How bytes of a segment become durable; tests put a failing one here.
 pub(crate) type SyncPages = Box<dyn Fn(&Segment, Range<usize>) -> io::Result<()> + Send + Sync>;
 
 impl Segment {
-    fn map(file: &OpenFile, number: u64, salt: u32, is_written: bool) -> Result<Segment, DiskError> {
+    fn map(file: OpenFile, number: u64, salt: u32, is_written: bool) -> Result<Segment, DiskError> {
         let map = MmapRaw::map_raw(&file.file).map_err(|e| file.error("map", e))?;
         assert!(map.len() >= HEAD_BYTES, "a segment without room for its head");
         // Else the system reads ahead in large folios: see `fill`.
@@ -69,15 +68,16 @@ impl Segment {
             number,
             salt,
             map,
+            file,
             end: AtomicUsize::new(HEAD_BYTES),
             synced: AtomicUsize::new(0),
             syncs: AtomicUsize::new(0),
-            is_written,
+            is_written: AtomicBool::new(is_written),
         })
     }
 
     /// Makes segment `number` of `bytes` zeros, durable with its name; they are reserved, not written: that would be a second write of
-    /// all that is logged (see [`Segment::write_out`]). After an error nothing is left of it.
+    /// all that is logged. After an error nothing is left of it.
     pub fn make(root: &Root, number: u64, salt: u32, bytes: u64) -> Result<Segment, DiskError> {
         let unfinished = unfinished_path(number);
         let made = Segment::make_as(root, &unfinished, number, salt, bytes);
@@ -126,46 +126,34 @@ impl Segment {
         root.rename(&file.path, &path)?;
         root.sync_dir(DIR)?;
         file.path = path;
-        Segment::map(&file, number, salt, is_written)
+        Segment::map(file, number, salt, is_written)
     }
 
     /// The same segment, unused yet, with at least `bytes`. After an error it is as long as before.
     pub fn grown(&self, root: &Root, bytes: u64) -> Result<Segment, DiskError> {
         let file = root.open_file(&self.path, OpenMode::Write)?;
         file.allocate(bytes.next_multiple_of(4096))?;
-        Segment::map(&file, self.number, self.salt, false)
-    }
-
-    /// Writes blocks that were only reserved, as they are in memory: the first sync of such a block ends in the file system's journal,
-    /// and takes half as long again as those of blocks that were written before. Worth it where syncs are small and many.
-    pub fn write_out(&mut self) -> io::Result<()> {
-        for at in (0..self.bytes()).step_by(WRITE_OUT_BYTES) {
-            let step = WRITE_OUT_BYTES.min(self.bytes() - at);
-            self.sync_pages(at..at + step)?;
-            // The system took the right to write them back.
-            self.populate_range(at, step);
-        }
-        self.is_written = true;
-        Ok(())
+        Segment::map(file, self.number, self.salt, false)
     }
 
     /// Makes every page present and writable, so that appends do not fault. Only a matter of speed: where the system
     /// cannot, they fault.
     pub fn populate(&self) {
         for at in (0..self.bytes()).step_by(STEP_BYTES) {
-            if !self.populate_range(at, STEP_BYTES.min(self.bytes() - at)) {
+            let step = STEP_BYTES.min(self.bytes() - at);
+            if let Err(e) = self.map.advise_range(Advice::PopulateWrite, at, step) {
+                tracing::debug!(path = self.path, error = %e, "the pages of a segment are not populated");
                 return;
             }
             give_way();
         }
     }
 
-    fn populate_range(&self, at: usize, bytes: usize) -> bool {
-        let populated = self.map.advise_range(Advice::PopulateWrite, at, bytes);
-        if let Err(e) = &populated {
-            tracing::debug!(path = self.path, error = %e, "the pages of a segment are not populated");
-        }
-        populated.is_ok()
+    /// Writes a frame by a system call: no page of the mapping is touched, so a sync has none to take the right to write away from, which
+    /// interrupts every processor that runs a thread of this process.
+    fn write(&self, at: usize, frame: &[u8]) -> Result<(), DiskError> {
+        assert!(at + frame.len() <= self.bytes(), "outside of the segment");
+        self.file.write_at(at as u64, frame)
     }
 
     /// Length of the file.
@@ -226,6 +214,11 @@ impl Tail {
         // reads or writes these bytes (who syncs passes their address to the kernel only). The file is never cut while it
         // is mapped; another process that writes it breaks the lock of the directory.
         unsafe { std::slice::from_raw_parts_mut(self.segment.map.as_mut_ptr().add(range.start), range.len()) }
+    }
+
+    /// Writes a frame where the next one begins, past the mapping: see [`Segment::write`].
+    pub fn write(&mut self, frame: &[u8]) -> Result<(), DiskError> {
+        self.segment.write(self.at, frame)
     }
 
     /// Moves behind a frame of `bytes` that was written at `at`.

@@ -94,7 +94,9 @@ fn the_next_segment_is_written_where_syncs_are_many_and_only_reserved_where_they
     let (writer, shared, _) = opened.expect("opened");
     let mut rig = Rig { writer, shared, next_seq: 1 };
     rig.shared.prepare().expect("one is ready");
-    (0..40).for_each(|_| drop(rig.put(10_000)));
+    for _ in 0..40 {
+        rig.put(10_000);
+    }
     rig.shared.prepare().expect("still ready");
     assert_eq!(rig.shared.ready_and_written(), (1, 0), "nobody synced");
     for _ in 0..10 {
