@@ -3,18 +3,22 @@
 use super::head::HEAD_BYTES;
 use super::segment::{Segment, SyncPages};
 use super::{LogOptions, Position};
+use crate::db::driver::rest;
 use crate::disk::files::Root;
 use crate::error::{DiskError, StorageError};
 use crate::mix::mix;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 /// Where a sync comes at least every so many bytes, the blocks of segments are written before they are used: what that saves is more
 /// than what it costs.
 const SYNCED_OFTEN_BYTES: usize = 64 << 10;
 /// Bytes that are written out at once: who syncs waits for them.
-const WRITE_OUT_BYTES: usize = 8 << 20;
+const WRITE_OUT_BYTES: usize = 2 << 20;
+/// Between two of these: as long again, for those who wait.
+const WRITE_OUT_REST: Duration = Duration::from_millis(2);
 /// The part of a segment after which that is judged.
 const JUDGED_PART: usize = 32;
 
@@ -238,10 +242,12 @@ impl Shared {
         let from = segment.end.load(Ordering::Acquire);
         for at in (from..segment.bytes()).step_by(WRITE_OUT_BYTES) {
             // Nobody else's sync meanwhile: of two, the system would tell but one that a write failed.
-            let _turn = self.turn();
+            let turn = self.turn();
             self.check_poison()?;
             let range = at..(at + WRITE_OUT_BYTES).min(segment.bytes());
             (self.sync_pages)(segment, range).map_err(|e| self.poison(DiskError::io(&segment.path, "write", e)))?;
+            drop(turn);
+            rest(WRITE_OUT_REST);
         }
         segment.is_written.store(true, Ordering::Relaxed);
         Ok(())
