@@ -64,6 +64,8 @@ pub struct Figures {
     pub space_peak_bytes: u64,
     /// Room that they took when it was settled.
     pub space_settled_bytes: u64,
+    /// Of that, the logs'.
+    pub space_settled_logs_bytes: u64,
     /// How late a thread woke that slept 1 ms: the machine's hiccups, not the engine's.
     pub hiccup_p99_us: f64,
     /// The latest.
@@ -103,7 +105,7 @@ const fn less(name: &'static str, key: &'static str, of: fn(&Figures) -> Option<
 }
 
 /// All of them, in the order in which they are told.
-pub const METRICS: [Metric; 17] = [
+pub const METRICS: [Metric; 18] = [
     more("rate, 1/s", "rate", |f| Some(f.entries() / f.acked_s)),
     more("rate until settled, 1/s", "rate-settled", |f| Some(f.writes()?.entries() / f.settled_s)),
     less("p50, us", "p50", |f| Some(f.latency_us.p50)),
@@ -124,6 +126,9 @@ pub const METRICS: [Metric; 17] = [
     less("peak space a live byte", "space-peak", |f| Some(f.writes()?.space_peak_bytes as f64 / f.live_bytes as f64)),
     less("settled space a live byte", "space-settled", |f| {
         Some(f.writes()?.space_settled_bytes as f64 / f.live_bytes as f64)
+    }),
+    less("the same, logs apart", "space-settled-tables", |f| {
+        Some(f.writes()?.space_settled_bytes.saturating_sub(f.space_settled_logs_bytes) as f64 / f.live_bytes as f64)
     }),
     less("read from disk a call, bytes", "read", |f| {
         (f.row == Row::GetDisk).then(|| f.kernel_read_bytes as f64 / f.calls as f64)
@@ -158,6 +163,7 @@ pub mod tests {
             logs_seen_bytes: 116_000,
             space_peak_bytes: 232_000,
             space_settled_bytes: 116_000,
+            space_settled_logs_bytes: 16_000,
             hiccup_p99_us: 60.0,
             hiccup_max_us: 900.0,
         }

@@ -139,9 +139,20 @@ impl Engine {
         let ends = |with: &str| path.extension().is_some_and(|extension| extension == with);
         match self {
             Engine::Rocksdb if ends("sst") => Holds::Table,
-            Engine::Rocksdb if ends("log") => Holds::Log,
+            Engine::Rocksdb if self.is_log(path) => Holds::Log,
             Engine::Fjall if path.components().any(|part| part.as_os_str() == "tables") => Holds::Table,
             _ => Holds::Other,
+        }
+    }
+
+    /// Whether a file is a log, kept ahead or in use: room that does not grow with what is stored.
+    pub fn is_log(self, path: &Path) -> bool {
+        let ends = |with: &str| path.extension().is_some_and(|extension| extension == with);
+        match self {
+            Engine::Rocksdb => ends("log"),
+            Engine::Fjall => ends("jnl"),
+            Engine::Ringkv => ends("wal"),
+            Engine::Lmdb | Engine::Null => false,
         }
     }
 

@@ -114,7 +114,8 @@ pub fn run(turn: &Turn) -> Result<Figures, Error> {
     let settled_s = acked_s + settled_at.saturating_duration_since(settling).as_secs_f64();
     let usage = Usage::now() - before;
     let (hiccups, seen, meters_cpu) = meters.stop();
-    let settled_bytes = space_bytes(&turn.dir);
+    let settled_bytes = space_bytes(&turn.dir, |_| true);
+    let settled_logs_bytes = space_bytes(&turn.dir, |path| engine.is_log(path));
     work.check()?;
     let peak_rss = peak_rss_bytes();
     let Work { peer, laps, .. } = work;
@@ -139,6 +140,7 @@ pub fn run(turn: &Turn) -> Result<Figures, Error> {
         logs_seen_bytes: seen.logs_written(),
         space_peak_bytes: seen.peak_bytes,
         space_settled_bytes: settled_bytes,
+        space_settled_logs_bytes: settled_logs_bytes,
         hiccup_p99_us: hiccups.p99.as_secs_f64() * 1e6,
         hiccup_max_us: hiccups.max.as_secs_f64() * 1e6,
     })
