@@ -209,7 +209,7 @@ impl<D: Disk> Driver<D> {
             } else if tree.wants_merge() {
                 Box::pin(async move { tree.merge().await })
             } else if self.flush.is_none() && !self.settled.is_empty() && tree.is_wasteful() {
-                Box::pin(async move { tree.merge_any().await.map(drop) })
+                Box::pin(async move { tree.merge_any().await })
             } else {
                 return self.say_settled(core);
             };
