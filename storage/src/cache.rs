@@ -72,6 +72,12 @@ impl Places {
         self.0.get(block).map_or(NOWHERE, |place| place.load(Relaxed))
     }
 
+    /// Asks for the memory that tells of a block.
+    #[inline]
+    pub(crate) fn prefetch(&self, block: usize) {
+        prefetch(self.0.get(block));
+    }
+
     fn set(&self, block: usize, place: u32) {
         if let Some(cell) = self.0.get(block) {
             cell.store(place, Relaxed);
@@ -456,12 +462,13 @@ pub enum Spot<'c> {
 }
 
 impl<'c> Spot<'c> {
-    /// Asks for the memory where a search begins.
+    /// The same, the memory where a search begins asked for.
     #[inline]
-    pub fn prefetch(&self) {
+    pub fn prefetched(self) -> Spot<'c> {
         if let Spot::Slot(slot) = self {
             [0, 64, 128].into_iter().for_each(|at| prefetch(slot.get(at)));
         }
+        self
     }
 
     /// The block.

@@ -299,7 +299,9 @@ impl<D: Disk> Tree<D> {
             let mut slots = [None; N];
             let mut missing = 0;
             for ((key, hint), slot) in some.iter().zip(hints).zip(&mut slots) {
-                *slot = active.get_hinted(key.tree_key(), hint).or_else(|| in_frozen(&frozen, *key));
+                if let Some(record) = active.get_hinted(key.tree_key(), hint).or_else(|| in_frozen(&frozen, *key)) {
+                    *slot = Some(record);
+                }
                 if inside.as_ref().is_some_and(|inside| !inside(key.tree_key())) {
                     *slot = Some(Record::new(0, None));
                 }

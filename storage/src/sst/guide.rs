@@ -1,6 +1,7 @@
 //! Where to begin a search in an index: a guess from the key's first bytes, as good as keys are spread evenly over those bytes that
 //! there are. So it makes no difference whether keys are random bytes, decimal digits or words of a few letters.
 
+use crate::memory::prefetch;
 use zerocopy::little_endian::U64;
 
 /// Indexes with fewer blocks have none: their search is short, and lies in few cache lines.
@@ -78,12 +79,21 @@ impl Guide {
         ((u128::from(number) * u128::from(self.scale)) >> u64::BITS) as usize
     }
 
-    /// Among `count` prefixes: from where to where the last one that is not above `wanted` can be; the first when all are above.
+    /// The step of a prefix, its memory asked for.
     #[inline]
-    pub(crate) fn around(&self, wanted: u64, count: usize) -> (usize, usize) {
-        let Some(last) = self.before.len().checked_sub(2) else { return (0, count) };
-        let step = self.step(wanted).min(last);
-        ((self.before[step] as usize).saturating_sub(1), self.before[step + 1] as usize)
+    pub(crate) fn begin(&self, wanted: u64) -> usize {
+        let step = self.step(wanted).min(self.before.len().saturating_sub(2));
+        prefetch(self.before.get(step));
+        step
+    }
+
+    /// Among `count` prefixes: from where to where the last one can be that is not above those of a step; the first when all are above.
+    #[inline]
+    pub(crate) fn ends(&self, step: usize, count: usize) -> (usize, usize) {
+        match self.before.get(step..step + 2) {
+            Some([from, to]) => ((*from as usize).saturating_sub(1), *to as usize),
+            _ => (0, count),
+        }
     }
 
     /// Memory it takes.
@@ -131,7 +141,7 @@ mod tests {
             let guide = Guide::new(&prefixes);
             prop_assert!(guide.bytes() > 0);
             for wanted in probes.into_iter().chain(prefixes.iter().map(|prefix| prefix.get())) {
-                let (from, to) = guide.around(wanted, prefixes.len());
+                let (from, to) = guide.ends(guide.begin(wanted), prefixes.len());
                 let expected = prefixes.partition_point(|prefix| prefix.get() <= wanted).saturating_sub(1);
                 let inside = to <= prefixes.len() && (from..to.max(1)).contains(&expected);
                 prop_assert!(inside, "{wanted:x}: {expected} not in {from}..{to}");
@@ -144,7 +154,7 @@ mod tests {
         let prefixes: Vec<U64> = prefixes.map(U64::new).collect();
         let guide = Guide::new(&prefixes);
         assert!(guide.bytes() <= prefixes.len() * 4, "{} bytes for {} prefixes", guide.bytes(), prefixes.len());
-        let around = |prefix: &U64| guide.around(prefix.get(), prefixes.len());
+        let around = |prefix: &U64| guide.ends(guide.begin(prefix.get()), prefixes.len());
         prefixes.iter().map(around).map(|(from, to)| to - from).max().unwrap_or(0)
     }
 
@@ -153,6 +163,6 @@ mod tests {
         assert!(longest((0..10_000).map(|n| n * (u64::MAX / 10_000))) <= 4);
         let digits = |n: u64| u64::from_be_bytes(format!("{n:08}").as_bytes().try_into().expect("eight digits"));
         assert!(longest((0..10_000).map(|n| digits(n * 37))) <= 6);
-        assert_eq!(Guide::default().around(5, 7), (0, 7));
+        assert_eq!(Guide::default().ends(Guide::default().begin(5), 7), (0, 7));
     }
 }

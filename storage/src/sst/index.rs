@@ -1,10 +1,14 @@
 //! The sparse index: one fixed-size entry per block, searched where it is mapped (FORMAT.md §2.2).
 
+use crate::memory::prefetch;
 use crate::sst::TreeKey;
 use crate::sst::guide::Guide;
 use ringkv_wire::ids::KeyspaceId;
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+/// So many prefixes are not searched but counted through: nobody can guess where a search turns.
+const COUNTED: usize = 8;
 
 /// Bytes of a block in the index: its prefix and its entry.
 pub const INDEX_ENTRY_BYTES: usize = size_of::<U64>() + size_of::<IndexEntry>();
@@ -46,12 +50,14 @@ impl BlockPlace {
 #[inline]
 pub(crate) fn prefix(key: &[u8], skip: usize) -> u64 {
     let rest = key.get(skip..).unwrap_or_default();
-    if let Some(first) = rest.first_chunk::<8>() {
-        return u64::from_be_bytes(*first);
+    match (rest.first_chunk::<8>(), key.last_chunk::<8>()) {
+        (Some(first), _) => u64::from_be_bytes(*first),
+        // Those in front pushed out: bytes that are copied to be read at once are waited for.
+        (None, Some(last)) if !rest.is_empty() => u64::from_be_bytes(*last) << (u64::BITS as usize - 8 * rest.len()),
+        _ => {
+            rest.iter().fold(0, |number, byte| number << 8 | u64::from(*byte)).unbounded_shl(64 - 8 * rest.len() as u32)
+        }
     }
-    let mut bytes = [0; 8];
-    bytes[..rest.len()].copy_from_slice(rest);
-    u64::from_be_bytes(bytes)
 }
 
 /// How many leading bytes all keys from `least` to `greatest` share: none when there are several keyspaces.
@@ -163,14 +169,6 @@ impl<'m> Index<'m> {
         }
     }
 
-    /// Where the last prefix that is not above `wanted` can be, how many there are.
-    #[inline]
-    fn around(&self, wanted: u64) -> (usize, usize) {
-        let count = self.prefixes.len();
-        let (from, to) = self.guide.map_or((0, count), |guide| guide.around(wanted, count));
-        (from, to.min(count).saturating_sub(from))
-    }
-
     /// Whether every separator lies inside and ascends, and every block lies below `blocks_end`, in order.
     pub fn verify(&self, blocks_end: u64) -> bool {
         let (mut end, mut before) = (0, None);
@@ -220,12 +218,13 @@ impl<'m> Index<'m> {
     #[inline]
     pub(crate) fn seek(&self, key: TreeKey<'_>) -> Option<Seek<'m>> {
         let [first, .., last] = self.entries else { return None };
+        // The last block may go on into another keyspace than it begins with.
         if first.keyspace != last.keyspace || first.keyspace.get() != key.0.0 {
             return None;
         }
         let wanted = prefix(key.1, self.skip);
-        let (at, left) = self.around(wanted);
-        Some(Seek { prefixes: self.prefixes, wanted, at, left })
+        let step = self.guide.map_or(0, |guide| guide.begin(wanted));
+        Some(Seek { prefixes: self.prefixes, guide: self.guide, wanted, at: step, left: 0 })
     }
 
     /// The number of the block that holds `key` if any does: the last one whose separator is not greater. `key` lies between the
@@ -233,20 +232,19 @@ impl<'m> Index<'m> {
     #[inline]
     pub fn find(&self, key: TreeKey<'_>) -> Option<usize> {
         let rest = key.1.get(self.skip..).unwrap_or_default();
-        let [first, .., last] = self.entries else { return (!self.entries.is_empty()).then_some(0) };
-        // The last block may go on into another keyspace than it begins with.
-        if first.keyspace != last.keyspace || first.keyspace.get() != key.0.0 {
+        let Some(mut seek) = self.seek(key) else {
             let before = |entry: &IndexEntry| self.key_of(entry).is_none_or(|separator| separator <= (key.0, rest));
-            return self.entries.partition_point(before).checked_sub(1);
-        }
-        let wanted = prefix(rest, 0);
-        let (from, left) = self.around(wanted);
-        let at = from + last_up_to(&self.prefixes[from..from + left], wanted);
-        if self.prefixes[at].get() != wanted {
+            // The first separator is less than every key of the table.
+            let behind = self.entries.get(1..).map_or(0, |entries| entries.partition_point(before));
+            return (!self.entries.is_empty()).then_some(behind);
+        };
+        seek.enter();
+        let at = seek.last_up_to();
+        if self.prefixes[at].get() != seek.wanted {
             return Some(at);
         }
         // Separators that begin like the key: the rest decides.
-        let same = self.prefixes[..=at].partition_point(|prefix| prefix.get() < wanted);
+        let same = self.prefixes[..=at].partition_point(|prefix| prefix.get() < seek.wanted);
         let before = |entry: &IndexEntry| self.key_of(entry).is_none_or(|(_, bytes)| bytes <= rest);
         (same + self.entries[same..=at].partition_point(before)).checked_sub(1)
     }
@@ -254,36 +252,52 @@ impl<'m> Index<'m> {
 
 /// A search for a key that others go along with: each step is made in all before the next one, so that what they wait for comes
 /// together.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Seek<'m> {
     prefixes: &'m [U64],
+    guide: Option<&'m Guide>,
     wanted: u64,
+    /// The guide's step; then where the search begins.
     at: usize,
+    /// Among how many.
     left: usize,
 }
 
 impl Seek<'_> {
-    /// Goes on to the ends.
+    /// Learns where to look, and asks for the memory there.
     #[inline]
-    pub(crate) fn all<const N: usize>(seeks: &mut [Seek<'_>; N]) {
-        let most = seeks.iter().map(|seek| seek.left).max().unwrap_or(0);
-        // How often a search halves what is left of `most`.
-        for _ in 0..most.next_power_of_two().trailing_zeros() {
-            for seek in seeks.iter_mut() {
-                let half = seek.left / 2;
-                let next = seek.at + half;
-                let below = seek.prefixes.get(next).is_some_and(|prefix| prefix.get() <= seek.wanted);
-                seek.at = if below { next } else { seek.at };
-                seek.left -= half;
-            }
-        }
+    pub(crate) fn enter(&mut self) {
+        let count = self.prefixes.len();
+        let (from, to) = self.guide.map_or((0, count), |guide| guide.ends(self.at, count));
+        (self.at, self.left) = (from, to.min(count).saturating_sub(from));
+        prefetch(self.prefixes.get(from));
+        prefetch(self.prefixes.get(from + COUNTED - 1));
     }
 
-    /// The block it came to; none when whole keys must decide.
+    /// The last prefix that is not above what is wanted; the first when all are.
+    #[inline]
+    fn last_up_to(&self) -> usize {
+        let here = &self.prefixes[self.at..];
+        let below = match here.first_chunk::<COUNTED>() {
+            // Those behind the ones in question are all above.
+            Some(few) if self.left <= COUNTED => up_to(few, self.wanted).saturating_sub(1),
+            _ => last_up_to(&here[..self.left], self.wanted),
+        };
+        self.at + below
+    }
+
+    /// The block it comes to; none when whole keys must decide.
     #[inline]
     pub(crate) fn number(&self) -> Option<usize> {
-        self.prefixes.get(self.at).filter(|prefix| prefix.get() != self.wanted).map(|_| self.at)
+        let at = self.last_up_to();
+        self.prefixes.get(at).filter(|prefix| prefix.get() != self.wanted).map(|_| at)
     }
+}
+
+/// How many of these numbers are not above `wanted`.
+#[inline]
+fn up_to(prefixes: &[U64; COUNTED], wanted: u64) -> usize {
+    prefixes.iter().map(|prefix| usize::from(prefix.get() <= wanted)).sum()
 }
 
 /// The last of these numbers, in order, that is not above `wanted`; the first when all are.

@@ -38,6 +38,14 @@ proptest! {
         }
     }
 
+    #[test]
+    fn a_prefix_is_eight_bytes_or_those_there_are_and_zeroes(key in prop::collection::vec(any::<u8>(), 0..20), skip in 0usize..22) {
+        let rest = key.get(skip..).unwrap_or_default();
+        let mut bytes = [0; 8];
+        bytes.iter_mut().zip(rest).for_each(|(byte, there)| *byte = *there);
+        prop_assert_eq!(prefix(&key, skip), u64::from_be_bytes(bytes));
+    }
+
     /// With a guide or without, alone or in step with others, a search comes to the same block.
     #[test]
     fn all_ways_lead_to_the_same_block(
@@ -58,9 +66,8 @@ proptest! {
         let guided = plain.guided(&guide);
         let probes: Vec<_> = probes.into_iter().map(|probe| (1, probe)).collect();
         for some in keys.chunks_exact(8).chain([&probes[..]]) {
-            let mut seeks = [Seek::default(); 8];
-            some.iter().zip(&mut seeks).for_each(|(key, seek)| *seek = guided.seek(tree_key(key)).unwrap());
-            Seek::all(&mut seeks);
+            let mut seeks: Vec<Seek<'_>> = some.iter().map(|key| guided.seek(tree_key(key)).unwrap()).collect();
+            seeks.iter_mut().for_each(Seek::enter);
             for (key, seek) in some.iter().zip(&seeks) {
                 let expected = plain.find(tree_key(key));
                 prop_assert_eq!(guided.find(tree_key(key)), expected);

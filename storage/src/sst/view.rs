@@ -177,23 +177,33 @@ impl<'b> View<'b> {
     }
 
     /// The same with its number, when it is not in front of number `from`.
-    #[inline]
+    #[expect(clippy::inline_always, reason = "measured: an entry that a call gives back in memory is waited for")]
+    #[inline(always)]
     pub(crate) fn find_from(&self, from: usize, key: TreeKey<'_>, hash: u64) -> Option<(usize, Entry<'b>)> {
         if self.prefix.len() < KEYSPACE_BYTES {
-            // A block with several keyspaces: rare.
-            let mut laid = Vec::with_capacity(KEYSPACE_BYTES + key.1.len());
-            lay_key(key, &mut laid);
-            return self.first_tagged(from, hash, |entry| self.compare(entry, &laid) == Ordering::Equal);
+            return self.position_by_laid(from, key, hash).and_then(|at| Some((at, self.entry_here(at)?)));
         }
         let suffix = self.suffix_of(key)?;
         self.first_tagged(from, hash, |entry| entry.suffix == suffix)
     }
 
-    #[inline]
+    /// The number alone, in a block with several keyspaces.
+    #[cold]
+    fn position_by_laid(&self, from: usize, key: TreeKey<'_>, hash: u64) -> Option<usize> {
+        let mut laid = Vec::with_capacity(KEYSPACE_BYTES + key.1.len());
+        lay_key(key, &mut laid);
+        self.first_tagged(from, hash, |entry| self.compare(entry, &laid) == Ordering::Equal).map(|(at, _)| at)
+    }
+
+    #[expect(clippy::inline_always, reason = "as above")]
+    #[inline(always)]
     fn first_tagged(&self, mut from: usize, hash: u64, is: impl Fn(&Entry<'_>) -> bool) -> Option<(usize, Entry<'b>)> {
         loop {
-            from += memchr::memchr(tag(hash), self.tags.get(from..)?)?;
-            match self.entry(from) {
+            // Where a hint leads there is no more to search for.
+            if *self.tags.get(from)? != tag(hash) {
+                from += memchr::memchr(tag(hash), &self.tags[from..])?;
+            }
+            match self.entry_here(from) {
                 Some(entry) if is(&entry) => return Some((from, entry)),
                 _ => from += 1,
             }

@@ -10,7 +10,6 @@ use crate::iter::Span;
 use crate::manifest::{Flushed, TableEntry, TreeRecord};
 use crate::sst::index::Seek;
 use crate::sst::reader::{Found, Table, find_in};
-use crate::sst::view::View;
 use crate::sst::{NEVER_MS, Record};
 use crate::tree::run::{Member, Run};
 use crate::tree::{Lookup, Sought};
@@ -18,8 +17,6 @@ use std::sync::Arc;
 
 /// Keys looked up side by side, most.
 pub(crate) const SIDE_BY_SIDE: usize = 32;
-/// Keys whose searches in indexes go along with each other.
-const LANES: usize = 8;
 
 /// What the manifest says of a tree, opened.
 pub(crate) struct Version<D: Disk> {
@@ -55,19 +52,6 @@ pub(crate) enum Look {
 pub(crate) struct Unread {
     run: usize,
     block: usize,
-}
-
-/// Where a key may be in a run.
-enum Near<'c, D: Disk> {
-    Nowhere,
-    Table(&'c Table<D>),
-    Passed(&'c Table<D>),
-    Numbered(&'c Table<D>, usize),
-    Block(Spot<'c>),
-    /// A block, and the first of its entries that may be the key's.
-    Entry(View<'c>, usize),
-    /// A table is closed, or a block not in the cache.
-    Unknown,
 }
 
 impl<D: Disk> Version<D> {
@@ -188,40 +172,39 @@ impl<D: Disk> Version<D> {
         found: &mut [Search<'c>; N],
     ) {
         for run in &self.runs {
-            let mut near = [const { Near::<D>::Nowhere }; N];
-            for ((key, found), near) in keys.iter().zip(found.iter()).zip(&mut near) {
+            let mut tables = [None; N];
+            for ((key, found), table) in keys.iter().zip(found.iter_mut()).zip(&mut tables) {
                 if matches!(found, Search::Open) {
-                    *near = in_run(run, *key);
-                }
-            }
-            for (key, near) in keys.iter().zip(&mut near) {
-                if let Near::Table(table) = *near {
-                    *near = if table.may_contain(key.hash) { Near::Passed(table) } else { Near::Nowhere };
-                }
-            }
-            for (keys, near) in keys.chunks(LANES).zip(near.chunks_mut(LANES)) {
-                in_indexes(keys, near);
-            }
-            for near in &mut near {
-                if let Near::Numbered(table, number) = *near {
-                    *near = in_cache(table, number, cache);
-                }
-            }
-            for (key, near) in keys.iter().zip(&mut near) {
-                if let Near::Block(spot) = near {
-                    *near = spot.view().map_or(Near::Unknown, |view| {
-                        view.hint(key.hash).map_or(Near::Nowhere, |at| Near::Entry(view, at))
-                    });
-                }
-            }
-            for ((key, found), near) in keys.iter().zip(found.iter_mut()).zip(&near) {
-                match near {
-                    Near::Entry(view, at) => {
-                        let entry = view.find_from(*at, key.tree_key(), key.hash);
-                        *found = entry.map_or(Search::Open, |(_, entry)| Search::Found(entry.record));
+                    match table_for(run, *key) {
+                        Ok(near) => *table = near,
+                        Err(_) => *found = Search::Disk,
                     }
-                    Near::Unknown => *found = Search::Disk,
-                    Near::Nowhere | Near::Table(_) | Near::Passed(_) | Near::Numbered(..) | Near::Block(_) => {}
+                }
+            }
+            for (key, table) in keys.iter().zip(&mut tables) {
+                *table = table.filter(|near| near.may_contain(key.hash));
+            }
+            let blocks = in_indexes(keys, &tables);
+            let mut spots = [None; N];
+            for (((found, table), block), spot) in found.iter_mut().zip(tables).zip(blocks).zip(&mut spots) {
+                let Some((table, block)) = table.zip(block) else { continue };
+                match cache.get(table.in_cache(), block) {
+                    Some(near) => *spot = Some(near.prefetched()),
+                    None => *found = Search::Disk,
+                }
+            }
+            let mut entries = [None; N];
+            for (((key, found), spot), entry) in keys.iter().zip(found.iter_mut()).zip(spots).zip(&mut entries) {
+                match spot.map(Spot::view) {
+                    Some(Some(view)) => *entry = view.hint(key.hash).map(|at| (view, at)),
+                    Some(None) => *found = Search::Disk,
+                    None => {}
+                }
+            }
+            for ((key, found), entry) in keys.iter().zip(found.iter_mut()).zip(&entries) {
+                let Some((view, at)) = entry else { continue };
+                if let Some((_, entry)) = view.find_from(*at, key.tree_key(), key.hash) {
+                    *found = Search::Found(entry.record);
                 }
             }
         }
@@ -238,7 +221,7 @@ impl<D: Disk> Version<D> {
     /// Looks a key up in memory, from a run on, as far as no block must be read.
     pub(crate) fn look(&self, from: usize, cache: &impl Blocks, key: Sought<'_>) -> Result<Look, StorageError> {
         for (run, tables) in self.runs.iter().enumerate().skip(from) {
-            let Some(table) = table_for(tables, key)? else { continue };
+            let Some(table) = table_for(tables, key).map_err(Clone::clone)? else { continue };
             let Some(number) = table.locate_inside(key.tree_key(), key.hash) else { continue };
             match cache.look(table.in_cache(), number, |view| find_in(view, key.tree_key(), key.hash)) {
                 Some(Found::Nothing) => {}
@@ -257,7 +240,7 @@ impl<D: Disk> Version<D> {
         key: Sought<'_>,
     ) -> Result<Found, StorageError> {
         loop {
-            let table = table_for(&self.runs[unread.run], key)?;
+            let table = table_for(&self.runs[unread.run], key).map_err(Clone::clone)?;
             if let Some(table) = table {
                 let block = table.read_block(table.place_of(unread.block)?, cache).await?;
                 match block.view().map(|view| find_in(view, key.tree_key(), key.hash)) {
@@ -300,46 +283,29 @@ impl<D: Disk> Version<D> {
     }
 }
 
-/// The table of a run that holds a key if any does; an error when it is closed.
+/// The table of a run that holds a key if any does; why it is closed when it is.
 #[inline]
-fn table_for<'c, D: Disk>(run: &'c Run<D>, key: Sought<'_>) -> Result<Option<&'c Table<D>>, StorageError> {
+fn table_for<'c, D: Disk>(run: &'c Run<D>, key: Sought<'_>) -> Result<Option<&'c Table<D>>, &'c StorageError> {
     let Some(member) = run.member_for(key.tree_key()) else { return Ok(None) };
-    Ok(Some(member.table.as_ref().map_err(|error| error.as_ref().clone())?))
+    member.table.as_ref().map(|table| Some(table.as_ref())).map_err(Arc::as_ref)
 }
 
-/// The table of a run that may hold a key.
+/// The blocks of these tables that may hold keys.
 #[inline]
-fn in_run<'c, D: Disk>(run: &'c Run<D>, key: Sought<'_>) -> Near<'c, D> {
-    let Some(member) = run.member_for(key.tree_key()) else { return Near::Nowhere };
-    member.table.as_ref().map_or(Near::Unknown, |table| Near::Table(table))
-}
-
-/// The blocks that may hold keys: at most [`LANES`] of them.
-#[inline]
-fn in_indexes<D: Disk>(keys: &[Sought<'_>], near: &mut [Near<'_, D>]) {
-    let mut seeks = [Seek::default(); LANES];
-    if let [_, _, ..] = keys {
-        for ((key, near), seek) in keys.iter().zip(near.iter()).zip(&mut seeks) {
-            if let Near::Passed(table) = near {
-                *seek = table.index().and_then(|index| index.seek(key.tree_key())).unwrap_or_default();
-            }
-        }
-        Seek::all(&mut seeks);
+fn in_indexes<D: Disk, const N: usize>(keys: &[Sought<'_>], tables: &[Option<&Table<D>>; N]) -> [Option<usize>; N] {
+    let mut seeks = [None; N];
+    for ((key, table), seek) in keys.iter().zip(tables).zip(&mut seeks) {
+        *seek = table.and_then(|table| table.index()).and_then(|index| index.seek(key.tree_key()));
     }
-    for ((key, near), seek) in keys.iter().zip(near).zip(&seeks) {
-        if let Near::Passed(table) = *near {
-            let whole = || table.index().and_then(|index| index.find(key.tree_key()));
-            let number = seek.number().or_else(whole);
-            *near = number.map_or(Near::Nowhere, |number| Near::Numbered(table, number));
-        }
+    seeks.iter_mut().flatten().for_each(Seek::enter);
+    let mut blocks = [None; N];
+    for (((key, table), seek), block) in keys.iter().zip(tables).zip(&seeks).zip(&mut blocks) {
+        let Some(table) = table else { continue };
+        let whole = || table.index().and_then(|index| index.find(key.tree_key()));
+        *block = seek.as_ref().and_then(Seek::number).or_else(whole);
+        block.iter().for_each(|block| table.in_cache().1.prefetch(*block));
     }
-}
-
-#[inline]
-fn in_cache<'c, D: Disk>(table: &Table<D>, number: usize, cache: &'c Reader<'_>) -> Near<'c, D> {
-    let Some(spot) = cache.get(table.in_cache(), number) else { return Near::Unknown };
-    spot.prefetch();
-    Near::Block(spot)
+    blocks
 }
 
 impl Search<'_> {
