@@ -331,7 +331,8 @@ impl Db {
         heard(self.core().mail.ask(Job::Flushed).wait())
     }
 
-    /// As [`Db::flush`], then waits until the merges are done that the database wants by itself.
+    /// As [`Db::flush`], then waits until the merges are done that the database wants by itself, those too that it would put off until
+    /// it was left alone for a while: when no more than a sixteenth is left above its last levels.
     ///
     /// # Errors
     /// As [`Db::flush`], and those of a merge, which is tried again.

@@ -122,8 +122,6 @@ pub(crate) struct TreeState<D: Disk> {
     inside: RefCell<Option<Inside>>,
     /// What its tables weigh.
     weight: Cell<Weight>,
-    /// Of what is above the last levels, the part that only takes the place of something below, as merges found; 0 before the first.
-    replaced: Cell<f64>,
     /// What has an expiry up to then is gone.
     log_time_ms: Cell<u64>,
     /// Flushes and installs go one at a time, in the order they were called.
@@ -161,7 +159,6 @@ impl<D: Disk> TreeState<D> {
             wanted: Cell::default(),
             inside: RefCell::default(),
             weight: Cell::new(weight),
-            replaced: Cell::default(),
             flushing: Gate::default(),
             merging: Gate::default(),
         })
@@ -396,11 +393,6 @@ impl<D: Disk> Tree<D> {
                 wanted
             }
         }
-    }
-
-    /// Whether there is much above the last levels that [`Tree::settle`] would merge: for little it would write the last levels again.
-    pub fn wants_settling(&self) -> bool {
-        self.is_layered_by(1.0) && self.can_settle()
     }
 
     /// The durable side as it is now.

@@ -1,7 +1,8 @@
 //! Running the merge that compaction chose.
 
 use crate::compaction::choose::{Choice, Policy};
-use crate::compaction::job::{Made, Shape, write_tables};
+use crate::compaction::job::{Shape, write_tables};
+use crate::compaction::pace::Weight;
 use crate::disk::Disk;
 use crate::error::StorageError;
 use crate::gate::Work;
@@ -12,9 +13,8 @@ use crate::tree::run::{Member, Run};
 use crate::tree::version::Version;
 use std::sync::Arc;
 
-/// Who waits for space has merged what would otherwise wait for more, once so much of all that is in the last levels is there twice:
-/// less would mean to write the last levels again for every little that comes.
-const WASTE_PART: f64 = 1.0 / 16.0;
+/// What may lie above the last levels of a tree that is left alone, as a part of what lies in them.
+const SETTLED_PART: f64 = 1.0 / 16.0;
 
 impl<D: Disk> Tree<D> {
     /// Does the most urgent merge, if one is wanted. Flushes and reads go on meanwhile. The old files go when the manifest has
@@ -34,25 +34,11 @@ impl<D: Disk> Tree<D> {
         }
     }
 
-    /// Does one of the merges that [`Tree::settle`] does.
-    pub(crate) fn merge_any(&self) -> impl Future<Output = Result<(), StorageError>> + 'static {
-        let merging = self.merge_as(self.engine.policy().settling());
-        async move { merging.await.map(drop) }
-    }
-
-    /// Whether much of the tables' space would be free were all merged, by what merges found so far, and something can be.
-    pub(crate) fn is_wasteful(&self) -> bool {
-        self.is_layered_by(self.state.replaced.get()) && self.can_settle()
-    }
-
-    pub(super) fn can_settle(&self) -> bool {
-        self.state.version().choice(&self.engine.policy().settling()).is_some()
-    }
-
-    /// Whether there is much above the last levels, when a part of that counts.
-    pub(super) fn is_layered_by(&self, part: f64) -> bool {
-        let weight = self.state.weight.get();
-        weight.upper as f64 * part > (weight.all - weight.upper) as f64 * WASTE_PART
+    /// Whether there is much above the last levels that [`Tree::settle`] would merge: for little it would write the last levels again.
+    pub fn wants_settling(&self) -> bool {
+        let Weight { all, upper, .. } = self.state.weight.get();
+        upper as f64 > (all - upper) as f64 * SETTLED_PART
+            && self.state.version().choice(&self.engine.policy().settling()).is_some()
     }
 
     /// Answers whether anything was merged.
@@ -107,27 +93,11 @@ impl<D: Disk> Tree<D> {
         edit.commit(self.state.shard, version.record()).await?;
         self.show(version);
         if let Some(made) = made {
-            if choice.to_the_oldest {
-                self.learn(&chosen, choice.level, &made);
-            }
             self.engine.merged_bytes.set(self.engine.merged_bytes.get() + made.bytes());
             made.keep();
             before.doom(&self.engine, |number| gone.contains(&number));
         }
         Ok(())
-    }
-
-    /// How much of what lay above a level was for nothing when it was merged with that.
-    fn learn(&self, chosen: &[Arc<Run<D>>], level: u8, made: &Made<D>) {
-        let entries = |member: &Member<D>| member.table.as_ref().map_or(0, |table| table.properties().entries);
-        let inputs = || chosen.iter().flat_map(|run| run.members());
-        let above: u64 = inputs().filter(|member| member.entry.level != level).map(entries).sum();
-        if above > 0 {
-            let left: u64 = made.members().iter().map(entries).sum();
-            let gone = inputs().map(entries).sum::<u64>().saturating_sub(left);
-            let (part, before) = ((gone as f64 / above as f64).min(1.0), self.state.replaced.get());
-            self.state.replaced.set(if before == 0.0 { part } else { before + (part - before) / 4.0 });
-        }
     }
 }
 

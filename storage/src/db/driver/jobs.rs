@@ -199,17 +199,19 @@ impl<D: Disk> Driver<D> {
         if self.merge.is_none() {
             let quiet = self.quiet_since.is_some_and(|since| now.duration_since(since) > QUIET);
             self.is_shed = std::mem::take(&mut self.sheds);
-            let replies = if self.is_shed { Vec::new() } else { std::mem::take(&mut self.compact) };
+            let mut replies = if self.is_shed { Vec::new() } else { std::mem::take(&mut self.compact) };
             let (tree, gone) = (self.tree.clone(), self.gone.clone());
             let work: Work = if self.is_shed {
                 Box::pin(async move { tree.shed(&gone).await })
-            } else if !replies.is_empty() || (quiet && self.flush.is_none() && tree.wants_settling()) {
+            } else if !replies.is_empty() {
+                Box::pin(async move { tree.settle().await })
+            } else if self.flush.is_none() && (quiet || !self.settled.is_empty()) && tree.wants_settling() {
                 self.quiet_since = None;
+                // Once for all who wait: others may write meanwhile.
+                replies.append(&mut self.settled);
                 Box::pin(async move { tree.settle().await })
             } else if tree.wants_merge() {
                 Box::pin(async move { tree.merge().await })
-            } else if self.flush.is_none() && !self.settled.is_empty() && tree.is_wasteful() {
-                Box::pin(async move { tree.merge_any().await })
             } else {
                 return self.say_settled(core);
             };
