@@ -1,4 +1,4 @@
-//! The storage engine through one shard's tree, without a server: lookups, amplification, stalls, and what tables cost
+//! The storage engine through one shard's tree, without a server: lookups, amplification, stalls, restarts, and what tables cost
 //! in memory, each beside what is asked of it; why blocks are as large as they are, and values stand with their keys.
 //!
 //! `cargo bench -p ringkv-benches --bench engine -- [SCENARIO..] [--dir PATH] [--json FILE] [--scale F]`
@@ -17,6 +17,7 @@ mod overwrite;
 #[cfg(feature = "peers")]
 mod peer;
 mod report;
+mod restart;
 mod sizes;
 mod soak;
 mod tasks;
@@ -68,6 +69,8 @@ enum Scenario {
     Memtables,
     /// Blocks and values of several sizes: what reads and merges cost. Runs only when it is named.
     Sizes,
+    /// Opening after a kill with a full memtable budget to redo.
+    Restart,
     /// Overwrites at 70% of the highest rate, for minutes: how long a put waits. Runs only when it is named.
     Soak,
 }
@@ -127,6 +130,7 @@ fn main() -> anyhow::Result<()> {
             Scenario::Budgets => budgets::run(&mut bench),
             Scenario::Memtables => memtables::run(&mut bench),
             Scenario::Sizes => sizes::run(&mut bench),
+            Scenario::Restart => restart::run(&mut bench),
             Scenario::Soak => soak::run(&mut bench, Duration::from_secs(args.seconds)),
         }
         bench.report.print()?;

@@ -17,6 +17,8 @@ const FANOUT: u64 = 10;
 /// space. Each group has its own, and another one after each merge: were it the same for all, keys that are written evenly would make
 /// all groups ripe in one moment, after a time in which there is nothing to do.
 const RIPE_PERCENT: std::ops::RangeInclusive<u64> = 35..=75;
+/// Above less than so many flushes, as many are merged at once: else all of it would be written again after every flush or two.
+const FEW_FLUSHES: u64 = 4;
 /// Tables of the last level that a tree is cut into, when they are not too small or too large then.
 const TABLES_OF_TREE: u64 = 16;
 /// Largest table that merges aim at, bytes.
@@ -174,8 +176,14 @@ fn from_flushes(tables: &[Facts<'_>], group: &[&Facts<'_>], base: u8, policy: &P
         return among_flushes(&above, crowd, policy);
     }
     let ripe = bytes_above * 100 / bytes_below.max(1) * 100 / ripe_percent(&below);
-    // Above nothing, flushes are merged only when they are many: each would be written again and again.
-    let urgency = if below.is_empty() && runs.len() > 1 { crowd } else { crowd.max(ripe) };
+    let few = bytes_below * (runs.len() as u64) < bytes_above * FEW_FLUSHES;
+    let urgency = match runs.len() as u64 {
+        // Above nothing, flushes are merged only when they are many: each would be written again and again.
+        2.. if below.is_empty() => crowd,
+        // Above little, when they are some.
+        flushes if few && !below.is_empty() => crowd.max(flushes * 100 / FEW_FLUSHES),
+        _ => crowd.max(ripe),
+    };
     if above.is_empty() || (urgency < 100 && !policy.settle) {
         return None;
     }

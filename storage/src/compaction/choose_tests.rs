@@ -28,22 +28,39 @@ fn a_lonely_table_moves_down_as_it_is_but_not_with_its_tombstones() {
 
 #[test]
 fn a_group_is_merged_when_it_is_ripe_and_only_that_group() {
-    let low = fact(1, 6, 0, 10, (b"a", b"f"));
-    let high = fact(2, 6, 0, 10, (b"g", b"m"));
+    let low = fact(1, 6, 0, 20, (b"a", b"f"));
+    let high = fact(2, 6, 0, 20, (b"g", b"m"));
     let above_high = fact(3, 0, 1, 3, (b"h", b"l"));
-    let above_low = fact(4, 0, 2, 3, (b"b", b"c"));
-    assert_eq!(chosen(&[above_low, above_high, low, high]), None, "3 MiB above 10");
-    let more = fact(5, 0, 3, 5, (b"k", b"l"));
-    assert_eq!(chosen(&[more, above_low, above_high, low, high]), Some((vec![2, 3, 5], 6, true, false)));
+    let above_low = fact(4, 0, 2, 4, (b"b", b"c"));
+    assert_eq!(chosen(&[above_low, above_high, low, high]), None, "4 MiB above 20");
+    let [x, y, z] = [5, 6, 7].map(|number| fact(number, 0, number, 4, (b"k", b"l")));
+    assert_eq!(chosen(&[z, y, x, above_low, above_high, low, high]), Some((vec![2, 3, 5, 6, 7], 6, true, false)));
     let damaged = Facts { sound: false, ..high };
-    assert_eq!(chosen(&[more, above_low, above_high, low, damaged]), None, "it cannot be read");
+    assert_eq!(chosen(&[z, y, x, above_low, above_high, low, damaged]), None, "it cannot be read");
+}
+
+/// Else all of a small tree is written again after every flush or two.
+#[test]
+fn above_less_than_four_flushes_four_are_merged_at_once() {
+    let below = fact(1, 6, 0, 15, (b"a", b"z"));
+    let flushes = [2, 3, 4, 5].map(|number| fact(number, 0, number, 4, (b"b", b"y")));
+    let with = |count: usize| [&flushes[..count], &[below]].concat();
+    assert_eq!(chosen(&with(3)), None, "12 MiB above 15");
+    assert_eq!(chosen(&with(4)), Some((vec![1, 2, 3, 4, 5], 6, true, false)));
+    let more = Facts { bytes: 16 * MIB, ..below };
+    assert_eq!(chosen(&[&flushes[..3], &[more]].concat()), Some((vec![1, 2, 3, 4], 6, true, false)), "a part of 75%");
 }
 
 #[test]
 fn groups_do_not_ripen_in_one_moment() {
     let ripe_at = |number: u64| {
         let below = fact(number, 6, 0, 100, (b"a", b"m"));
-        let is_ripe = |mib: &u64| chosen(&[fact(9999, 0, 1, *mib, (b"b", b"c")), below]).is_some();
+        let flush = |run: u64, mib: u64| fact(9999 - run, 0, run, mib, (b"b", b"c"));
+        // In four flushes, each a part of those below that is too small to be waited for.
+        let is_ripe = |mib: &u64| {
+            chosen(&[flush(4, *mib / 4), flush(3, *mib / 4), flush(2, *mib / 4), flush(1, mib - *mib / 4 * 3), below])
+                .is_some()
+        };
         (1..200).find(is_ripe).expect("some time")
     };
     let all: Vec<u64> = (1..200).map(ripe_at).collect();
@@ -85,8 +102,8 @@ fn a_large_tree_has_a_level_between_which_gives_its_cheapest_table_down() {
     assert_eq!(chosen(&tables), Some((vec![3, 101], 6, true, false)), "1,100 MiB are more than a tenth of 5,600");
     // A flush goes to the level between, with its tombstones.
     tables.pop();
-    tables.push(Facts { tombstones: 5, ..fact(200, 0, 9, 500, (b"a", b"b")) });
-    assert_eq!(chosen(&tables), Some((vec![100, 200], 5, false, false)));
+    tables.extend((200..204).map(|n| Facts { tombstones: 5, ..fact(n, 0, n, 100, (b"a", b"b")) }));
+    assert_eq!(chosen(&tables), Some((vec![100, 200, 201, 202, 203], 5, false, false)));
 }
 
 /// Keys as one byte: what tables hold which of them, and what a merge does to that.
