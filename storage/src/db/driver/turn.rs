@@ -1,5 +1,6 @@
 //! One thread's turns: futures that wait for its disk are asked again when something happened.
 
+use crate::db::driver::give_way;
 use crate::disk::uring::ring::Ring;
 use crate::error::{DiskError, StorageError};
 use std::sync::Arc;
@@ -67,6 +68,10 @@ impl Turning {
             }
             None if idle => thread::park_timeout(PARK),
             None => {}
+        }
+        if !idle {
+            // A writer that wakes beside a busy thread waits for its next tick else, which is up to 4 ms.
+            give_way();
         }
         Ok(())
     }
