@@ -296,6 +296,7 @@ impl<D: Disk> Tree<D> {
             let mut slots = [None; N];
             let mut missing = 0;
             for ((key, hint), slot) in some.iter().zip(hints).zip(&mut slots) {
+                // Not assigned whole: what says that there is none would be stored, and waited for when it is read at another width.
                 if let Some(record) = active.get_hinted(key.tree_key(), hint).or_else(|| in_frozen(&frozen, *key)) {
                     *slot = Some(record);
                 }
